@@ -173,6 +173,8 @@ class DemoSettings:
     items: int = 400  # of each probe
     seed: int = 0
     workers: int = 2
+    teacher_steps: int = 0  # 0 = the preset's; tests take fewer
+    student_steps: int = 0
     force: bool = False
 
 
