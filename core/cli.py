@@ -1,0 +1,416 @@
+"""The command line: one subcommand = one settings dataclass = one function.
+
+    python -m core import ~/videos --name kitchen
+    python -m core extract --library kitchen
+    python -m core train-teacher --preset demo --library kitchen --name kitchen-teacher
+    python -m core distill --preset demo --teacher kitchen-teacher --corpus text.txt
+    python -m core embed --library kitchen
+    python -m core ground --library kitchen --run kitchen-teacher "she stirs the soup"
+
+A preset's values come first, then flags, then `--set field=value`. What a command needs is
+imported inside it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core import config
+
+app = typer.Typer(
+    help="VidLanKD Studio: train a teacher on video, distil it into a language model, look at it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Preset = Annotated[str, typer.Option(help="demo, small or base; without it the fields' defaults.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set any field; may be repeated."),
+]
+Library = Annotated[str | None, typer.Option(help="The library's name.")]
+Workers = Annotated[int | None, typer.Option(help="Processes side by side.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything drawn at random.")]
+Steps = Annotated[int | None, typer.Option(help="Training steps.")]
+Runs = Annotated[list[str] | None, typer.Option("--run", help="A run's name; may be repeated.")]
+
+
+def main() -> None:
+    """Run the command line; an error of our own is one red line and exit code 2."""
+    try:
+        app()
+    except Exception as error:
+        if not is_expected(error):
+            raise
+        print_error(str(error))
+        sys.exit(2)
+
+
+def is_expected(error: Exception) -> bool:
+    """Errors that core defines carry a message to act on; all others are faults, shown whole."""
+    return type(error).__module__.startswith("core.")
+
+
+def print_error(message: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(Text.assemble(("Error: ", "bold red"), (" ".join(message.split()), "red")))
+
+
+def settings_of(settings_class: type, preset: str = "", assignments=None, **flags):
+    """One command's settings: preset, then the flags that were given, then `--set` values."""
+    settings = config.preset(settings_class, preset)
+    training = {k: flags.pop(k) for k in ("steps", "training_seed") if k in flags}
+    given = {key: value for key, value in flags.items() if value is not None}
+    settings = dataclasses.replace(settings, **given)
+    for key, value in training.items():
+        if value is not None:
+            settings = config.apply_overrides(
+                settings, [f"training.{key.removeprefix('training_')}={value}"]
+            )
+    return config.apply_overrides(settings, list(assignments or []))
+
+
+# ---- commands ---------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    workers: Workers = None,
+    videos: Annotated[int | None, typer.Option(help="How many clips to render.")] = None,
+    seed: Seed = None,
+    force: Annotated[bool, typer.Option("--force", help="Forget a built demo first.")] = False,
+    assignments: Set = None,
+) -> None:
+    """Render the demo world and take it through every stage below."""
+    settings = settings_of(
+        config.DemoSettings,
+        assignments=assignments,
+        workers=workers,
+        videos=videos,
+        seed=seed,
+        force=force or None,
+    )
+    from core.demo import run_demo
+
+    with progress_bar("demo") as progress:
+        run_demo(settings, progress)
+
+
+@app.command("import")
+def import_(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER", help="Folder, files, or CSV/JSON manifest.")
+    ],
+    name: Annotated[str | None, typer.Option(help="The library's name.")] = None,
+    captions: Annotated[
+        str | None, typer.Option(help="Captions CSV or HowTo100M caption.json.")
+    ] = None,
+    window_sec: Annotated[
+        float | None, typer.Option(help="Videos without text are cut into such windows.")
+    ] = None,
+    workers: Workers = None,
+    assignments: Set = None,
+) -> None:
+    """Make a library of videos and clips from your files, which stay where they are."""
+    settings = settings_of(
+        config.ImportSettings,
+        assignments=assignments,
+        name=name,
+        captions=captions,
+        window_sec=window_sec,
+        workers=workers,
+    )
+    from core.data.video_library import import_library
+
+    source = sources[0] if len(sources) == 1 else sources
+    with progress_bar("import") as progress:
+        library = import_library(source, settings, progress)
+    for problem in library.problems:
+        say(f"[yellow]passed over[/] {escape(problem.file)}: {escape(problem.reason)}")
+    say(
+        f"Library '{library.name}': {len(library.videos)} videos, {len(library.clips)} clips, "
+        f"{len(library.problems)} files passed over. Next: "
+        f"python -m core extract --library {library.name}"
+    )
+
+
+@app.command()
+def extract(
+    library: Library = None,
+    frame: Annotated[
+        str | None, typer.Option(help="Frame backbone: a catalog, hub or folder name.")
+    ] = None,
+    temporal: Annotated[str | None, typer.Option(help="Temporal backbone.")] = None,
+    decoder: Annotated[str | None, typer.Option(help="pyav or decord.")] = None,
+    workers: Workers = None,
+    assignments: Set = None,
+) -> None:
+    """Compute one frame feature and one temporal feature a second, resumably."""
+    settings = settings_of(
+        config.ExtractSettings,
+        assignments=assignments,
+        library=library,
+        frame_backbone=frame,
+        temporal_backbone=temporal,
+        decoder=decoder,
+        workers=workers,
+    )
+    from core.extraction.clip_features import extract as extract_features
+
+    with progress_bar("extract") as progress:
+        extract_features(settings, progress)
+
+
+@app.command("train-teacher")
+def train_teacher(
+    preset: Preset = "",
+    library: Library = None,
+    name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
+    streams: Annotated[str | None, typer.Option(help="2d, temporal or 2d+temporal.")] = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    assignments: Set = None,
+) -> None:
+    """Train video encoder and language encoder on clips with captions."""
+    settings = settings_of(
+        config.TeacherSettings,
+        preset,
+        assignments,
+        library=library,
+        name=name,
+        streams=streams,
+        steps=steps,
+        training_seed=seed,
+    )
+    from core.training.train_teacher import train_teacher as train
+
+    with progress_bar("train teacher") as progress:
+        train(settings, progress)
+
+
+@app.command()
+def distill(
+    preset: Preset = "",
+    teacher: Annotated[str | None, typer.Option(help="The teacher's run name.")] = None,
+    name: Annotated[str | None, typer.Option(help="The student's run name.")] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="A text file, one paragraph a line, or 'demo'.")
+    ] = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="nst,crd,…; 'none' for the text-only control.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="One for each objective: 1,0.5")] = None,
+    heads: Annotated[
+        bool | None, typer.Option("--heads/--no-heads", help="A head for each objective.")
+    ] = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    assignments: Set = None,
+) -> None:
+    """Train a student on text alone, with the frozen teacher's token states as guide."""
+    given = [f"objectives={'' if objectives == 'none' else objectives}"] * (objectives is not None)
+    given += [f"weights={weights}"] * (weights is not None)
+    settings = settings_of(
+        config.DistillSettings,
+        preset,
+        given + list(assignments or []),
+        teacher=teacher,
+        name=name,
+        corpus=corpus,
+        heads=heads,
+        steps=steps,
+        training_seed=seed,
+    )
+    from core.training.distill_student import distill as train
+
+    with progress_bar("distil") as progress:
+        train(settings, progress)
+
+
+@app.command()
+def embed(
+    library: Library = None,
+    runs: Runs = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows of video at once.")] = None,
+    assignments: Set = None,
+) -> None:
+    """Compute second and clip vectors, their index, and the students' alignment."""
+    settings = settings_of(
+        config.EmbedSettings,
+        assignments=assignments,
+        library=library,
+        runs=tuple(runs) if runs else None,
+        batch_size=batch_size,
+    )
+    from core.extraction.embeddings import embed as embed_library
+
+    with progress_bar("embed") as progress:
+        embed_library(settings, progress)
+
+
+@app.command()
+def ground(
+    sentence: Annotated[str, typer.Argument(help="The sentence to ground.")] = "",
+    library: Library = None,
+    runs: Runs = None,
+    top: Annotated[int | None, typer.Option(help="Moments to show for each word.")] = None,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="Measure grounding on held-out videos.")
+    ] = False,
+    split: Annotated[str | None, typer.Option(help="held-out or all.")] = None,
+    bootstrap: Annotated[int | None, typer.Option(help="Bootstrap samples.")] = None,
+    seed: Seed = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Also write the figures to this file.")
+    ] = None,
+    assignments: Set = None,
+) -> None:
+    """Show the moments that each word of a sentence means, or measure how often they are right."""
+    settings = settings_of(
+        config.GroundSettings,
+        assignments=assignments,
+        library=library,
+        run=runs[0] if runs else None,
+        sentence=sentence or None,
+        top=top,
+        evaluate=evaluate or None,
+        split=split,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+    from core.analysis import evaluation
+
+    if settings.evaluate:
+        reports = evaluation.evaluate_runs(settings, list(runs or []))
+        evaluation.print_reports(reports)
+        if json_path:
+            evaluation.write_json(reports, json_path)
+    elif settings.sentence:
+        evaluation.print_moments(settings)
+    else:
+        raise config.SettingsError('Wanted a sentence or --evaluate: ground "she stirs the soup".')
+
+
+@app.command()
+def runs() -> None:
+    """List the trained models."""
+    from core.models.run_folder import list_runs
+
+    rows = [(run.name, run.kind, run.state) for run in list_runs()]
+    print_table(("run", "kind", "state"), rows, empty="No runs yet: python -m core train-teacher")
+
+
+@app.command()
+def libraries() -> None:
+    """List the imported libraries."""
+    from core.data.video_library import list_libraries, load_library
+
+    rows = [
+        (library.name, str(len(library.videos)), str(len(library.clips)))
+        for library in map(load_library, list_libraries())
+    ]
+    print_table(("library", "videos", "clips"), rows, empty="No libraries: python -m core import")
+
+
+# ---- what is shown -----------------------------------------------------------------------
+
+
+def escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def say(message: str) -> None:
+    from rich.console import Console
+
+    Console(soft_wrap=True, highlight=False).print(message)
+
+
+def print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        say(empty)
+        return
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console().print(table)
+
+
+@contextmanager
+def progress_bar(title: str):
+    """Yield a `progress(done, total, message)` that draws one bar with rate and time left.
+
+    Without a terminal it writes a plain line every few seconds. Of several processes only
+    rank 0 speaks.
+    """
+    if int(os.environ.get("RANK", "0")) > 0:
+        yield lambda done, total, message="": None
+    elif sys.stderr.isatty():
+        yield from _drawn_bar(title)
+    else:
+        yield PlainProgress(title)
+
+
+def _drawn_bar(title: str):
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (
+        bars.TextColumn("[bold]{task.fields[title]}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[rate]}"),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("left"),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", title=title, rate="", total=None)
+
+        def progress(done: int, total: int, message: str = "") -> None:
+            speed = bar.tasks[task].speed
+            rate = f"{speed:.3g}/s" if speed else ""
+            bar.update(task, completed=done, total=total, description=escape(message), rate=rate)
+
+        yield progress
+
+
+class PlainProgress:
+    """One line now and then, for logs and pipes."""
+
+    def __init__(self, title: str, every_sec: float = 5.0):
+        self.title, self.every_sec = title, every_sec
+        self.began = time.monotonic()
+        self.spoke = -every_sec
+        self.last = (-1, -1)
+
+    def __call__(self, done: int, total: int, message: str = "") -> None:
+        elapsed = time.monotonic() - self.began
+        finished = done >= total and (done, total) != self.last
+        if not finished and elapsed - self.spoke < self.every_sec:
+            return
+        self.spoke, self.last = elapsed, (done, total)
+        rate = done / elapsed if elapsed > 0 else 0.0
+        left = f"{(total - done) / rate:.0f} s left" if rate > 0 else "time left unknown"
+        print(
+            f"{self.title}: {done}/{total}  {rate:.3g}/s  {left}  {message}".rstrip(),
+            file=sys.stderr,
+            flush=True,
+        )
