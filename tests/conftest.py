@@ -28,3 +28,26 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data sets: the folder shared/data beside the project is absent")
     return folder
+
+
+# A demo small enough for every test session, trained long enough for the chain to be true.
+TINY_DEMO = {"videos": 72, "size": 224, "corpus_sentences": 1500, "items": 300}
+TINY_STEPS = {"teacher_steps": 250, "student_steps": 60}
+
+
+@pytest.fixture(scope="session")
+def tiny_demo(tmp_path_factory) -> Path:
+    """A home with a built demo: rendered, imported, extracted, trained, embedded, evaluated."""
+    home = tmp_path_factory.mktemp("tiny_demo")
+    before = os.environ.get("VIDLANKD_HOME")
+    os.environ["VIDLANKD_HOME"] = str(home)
+    try:
+        from core.config import DemoSettings
+        from core.demo import run_demo
+
+        run_demo(DemoSettings(**TINY_DEMO, **TINY_STEPS))
+        yield home
+    finally:
+        os.environ.pop("VIDLANKD_HOME", None)
+        if before is not None:
+            os.environ["VIDLANKD_HOME"] = before
