@@ -171,7 +171,7 @@ class _VideoFile:
         self.frame_rate = float(self.stream.average_rate or self.stream.guessed_rate or 25)
         self.codec = self.stream.codec_context.codec.canonical_name
         self.duration_sec = max(0.0, self._header_end() - self.zero_sec)
-        self._stamped_in_decode_order = self._has_decode_order_stamps()
+        self.stamped_in_decode_order = self._has_decode_order_stamps()
         self._frames = self._decode(wait_for_keyframe=False)
         self._current: _Shown | None = None
         self._ahead: _Shown | None = None
@@ -335,7 +335,7 @@ class _VideoFile:
             return [], packet is not None
 
     def _frame_sec(self, frame: av.VideoFrame, stamps: list[int]) -> float | None:
-        if self._stamped_in_decode_order:
+        if self.stamped_in_decode_order:
             return self.sec(heapq.heappop(stamps)) if stamps else None
         stamps.clear()
         stamp = frame.pts if frame.pts is not None else frame.dts
@@ -485,14 +485,18 @@ def _read_with_decord(path: Path, times: list[float], size: int | None) -> Itera
         reader = decord.VideoReader(
             str(path), width=width, height=height, num_threads=DECODER_THREADS
         )
-        starts = _frame_starts(path)[: len(reader)]
+        starts = _frame_starts(path, reader)
+        if starts is None:
+            yield from _read_with_pyav(path, times, size)
+            return
         rows = np.searchsorted(starts, np.asarray(times) + _EPSILON_SEC, side="right") - 1
         for first in range(0, len(rows), _DECORD_BLOCK):
             block = rows[first : first + _DECORD_BLOCK].clip(0)
             for picture in reader.get_batch(block.tolist()).asnumpy():
                 yield _crop(picture, size)
     except decord.DECORDError as error:
-        raise UnreadableVideo(f"decord cannot decode it: {_first_line(error)}") from None
+        reason = str(error).strip().splitlines()[-1]
+        raise UnreadableVideo(f"decord cannot decode it: {reason}") from None
 
 
 def _import_decord():
@@ -506,14 +510,21 @@ def _import_decord():
     return decord
 
 
-def _frame_starts(path: Path) -> np.ndarray:
+def _frame_starts(path: Path, reader) -> np.ndarray | None:
     """Every frame's start in seconds, ascending [num_frames], from the packets alone.
 
-    decord's own stamps begin at the first frame whatever the file says, and are garbage for AVI.
+    None where decord numbers the frames otherwise (AVI without stamps, stamps in decode order,
+    frames that an edit list hides): its frame n would then be another picture.
     """
     with _VideoFile(path) as video:
+        if video.stamped_in_decode_order:
+            return None
         stamps = [packet.pts for packet in video.packets() if packet is not None]
-        return np.sort([video.sec(stamp) for stamp in stamps if stamp is not None])
+        if None in stamps or len(stamps) != len(reader):
+            return None
+        starts = np.sort([video.sec(stamp) for stamp in stamps])
+    theirs = reader.get_frame_timestamp(np.arange(len(reader)))[:, 0]  # from the first frame on
+    return starts if np.allclose(theirs, starts - starts[0], atol=2e-3) else None
 
 
 # ---- pictures --------------------------------------------------------------------------
