@@ -1,0 +1,73 @@
+"""A player that starts at the matched second, with relevance drawn on its seek bar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.components import mount
+from app.heat import Heat
+from app.media import Piece
+from core.records import Video
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A short figure under a player, in a model's colour: "a" or "b"."""
+
+    text: str
+    color: str = "a"
+    help: str = ""
+
+
+def show_player(
+    key: str,
+    piece: Piece,
+    video: Video,
+    span: tuple[float, float],
+    at_sec: float,
+    strips: Sequence[Heat] = (),
+    badges: Sequence[Badge] = (),
+    caption: str = "",
+    title: str = "",
+    asked: int = 0,
+) -> None:
+    """Show one player. Times are seconds of the original video.
+
+    `span` is the matched piece, drawn above the bar and played first; `at_sec` is where the
+    player stands when it appears. A new `asked` sends it to `at_sec` again.
+    """
+    start, end = span
+    data = {
+        "id": key,
+        "src": piece.url,
+        "offset": piece.start_sec,
+        "length": piece.length_sec,
+        "start": round(start, 3),
+        "end": round(end, 3),
+        "at": round(at_sec, 3),
+        "asked": asked,
+        "aspect": aspect(video),
+        "strips": [_strip(strip) for strip in strips],
+        "badges": [vars(badge) for badge in badges],
+        "caption": caption,
+        "title": title,
+    }
+    mount("player", key, data)
+
+
+def aspect(video: Video) -> str:
+    """The screen's shape: the video's own, but never taller than 4:5 nor flatter than 21:9."""
+    ratio = video.width / max(1, video.height)
+    return f"{min(21 / 9, max(4 / 5, ratio)):.3f}"
+
+
+def _strip(heat: Heat) -> dict:
+    return {
+        "color": heat.color,
+        "first": 0,
+        "values": np.round(heat.shades, 3).tolist(),
+        "scores": np.round(heat.scores, 3).tolist(),
+    }
