@@ -34,8 +34,9 @@ import pyarrow.parquet as pq
 
 FORMAT = 1
 KEYS_PER_SHARD = 16  # little is lost at a crash, and workers share even a small library
+MOST_SHARDS = 1024  # of short keys; beyond 16,000 keys the shards grow instead of their number
 ROWS_PER_SHARD = 2048
-OPEN_SHARDS = 512  # memory maps kept open; the kernel allows about 65,000 a process
+OPEN_SHARDS = 256  # memory maps kept open; each holds a file handle, of which 1,024 is usual
 
 _TABLE = pa.schema(
     [
@@ -201,16 +202,16 @@ class FeatureCache:
         Raises CacheError when shards are missing or damaged (damaged ones become pending).
         """
         with _locked(self.directory):
-            facts = [self._checked_facts(shard) for shard in self.shards]
-            dim = self._common_dim(facts)
-            index = _parquet_bytes(self._index_table())
+            checked = [self._checked_shard(shard) for shard in self.shards]
+            facts = [f for _, f in checked]
+            index = _parquet_bytes(_index_table([table for table, _ in checked]))
             _write_atomically_if_changed(self.directory / "index.parquet", index)
             manifest = {
                 "format": FORMAT,
                 "settings": self.settings,
                 "command": self.command,
                 "dtype": self.dtype.name,
-                "dim": dim,
+                "dim": self._common_dim(facts),
                 "index": {"bytes": len(index), "sha256": hashlib.sha256(index).hexdigest()},
                 "shards": [self._manifest_line(i, f) for i, f in enumerate(facts)],
             }
@@ -262,7 +263,10 @@ class FeatureCache:
         return self._place(key)[2]
 
     def read(self, key: str) -> np.ndarray:
-        """The key's array [rows, dim]: a read-only view of the memory-mapped shard."""
+        """The key's array [rows, dim]: a read-only view of the memory-mapped shard.
+
+        Copy what is to be kept for long: every view that lives holds its shard's file open.
+        """
         shard, row, rows = self._place(key)
         return self._map_shard(shard)[row : row + rows]
 
@@ -296,7 +300,7 @@ class FeatureCache:
         facts = self._facts[index]
         try:
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ValueError) as error:
             raise _error("Damaged", path, str(error), self.command) from error
         if rows.shape != (facts.rows, facts.dim) or rows.dtype != self.dtype:
             raise _error("Damaged", path, f"found {rows.dtype} {rows.shape}", self.command)
@@ -317,14 +321,14 @@ class FeatureCache:
             raise ValueError("not a table that this cache wrote")
         return table, _ShardFacts(**json.loads(recorded))
 
-    def _checked_facts(self, shard: Shard) -> _ShardFacts:
-        """Facts of a written shard, its bytes read and compared."""
+    def _checked_shard(self, shard: Shard) -> tuple[pa.Table, _ShardFacts]:
+        """Table and facts of a written shard, its bytes read and compared."""
         if not self._is_written(shard, "full"):
             # Without its commit mark the shard is pending, and the same command writes it anew.
             self._path(shard.index, "parquet").unlink(missing_ok=True)
             what = f"shard {shard.index} of {len(self._shards)} is missing or damaged"
             raise _error("Unfinished", self.directory, what, self.command)
-        return self._read_table(shard.index)[1]
+        return self._read_table(shard.index)
 
     def _common_dim(self, facts: list[_ShardFacts]) -> int:
         widths = sorted({f.dim for f in facts if f.rows})
@@ -332,15 +336,6 @@ class FeatureCache:
             what = f"its shards have different widths {widths}; delete the folder first"
             raise _error("Damaged", self.directory, what, self.command)
         return widths[0] if widths else 0
-
-    def _index_table(self) -> pa.Table:
-        tables = []
-        for shard in self.shards:
-            table = self._read_table(shard.index)[0].replace_schema_metadata(None)
-            numbers = pa.array([shard.index] * table.num_rows, pa.int64())
-            tables.append(table.append_column("shard", numbers))
-        schema = _TABLE.append(pa.field("shard", pa.int64()))
-        return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
 
     def _manifest_line(self, index: int, facts: _ShardFacts) -> dict:
         table = self._path(index, "parquet").read_bytes()
@@ -415,12 +410,13 @@ def _refuse_other_settings(directory: Path, found: dict, wanted: dict) -> None:
 
 
 def _chunks(keys: list[str], weights: Mapping[str, float]) -> list[list[str]]:
-    """Sorted keys cut into shards of at most 16 keys and about ROWS_PER_SHARD rows."""
+    """Sorted keys cut into shards of 16 keys (more in large entries) and ROWS_PER_SHARD rows."""
     shards: list[list[str]] = []
     rows = 0.0
+    most_keys = max(KEYS_PER_SHARD, -(-len(keys) // MOST_SHARDS))
     for key in keys:
         weight = weights.get(key, 1.0)
-        full = not shards or len(shards[-1]) == KEYS_PER_SHARD or rows + weight > ROWS_PER_SHARD
+        full = not shards or len(shards[-1]) == most_keys or rows + weight > ROWS_PER_SHARD
         if full:
             shards.append([])
             rows = 0.0
@@ -476,6 +472,18 @@ def _shard_table(keys, parts: dict[str, np.ndarray], failed: Mapping[str, str]) 
             columns[name].append(value)
         row += rows
     return pa.table(columns, schema=_TABLE)
+
+
+def _index_table(shards: list[pa.Table]) -> pa.Table:
+    """All shards' tables in one, with the shard's number in a further column."""
+    numbered = [
+        table.replace_schema_metadata(None).append_column(
+            "shard", pa.array([index] * table.num_rows, pa.int64())
+        )
+        for index, table in enumerate(shards)
+    ]
+    schema = _TABLE.append(pa.field("shard", pa.int64()))
+    return pa.concat_tables([schema.empty_table(), *numbered]).combine_chunks()
 
 
 def _npy_bytes(array: np.ndarray) -> bytes:
