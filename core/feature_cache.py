@@ -34,9 +34,9 @@ import pyarrow.parquet as pq
 
 FORMAT = 1
 KEYS_PER_SHARD = 16  # little is lost at a crash, and workers share even a small library
-MOST_SHARDS = 1024  # of short keys; beyond 16,000 keys the shards grow instead of their number
+MOST_SHARDS = 128  # of short keys: beyond 2,048 keys the shards grow, not their number
 ROWS_PER_SHARD = 2048
-OPEN_SHARDS = 256  # memory maps kept open; each holds a file handle, of which 1,024 is usual
+OPEN_SHARDS = 128  # memory maps kept open; each holds a file handle, of which 1,024 is usual
 
 _TABLE = pa.schema(
     [
