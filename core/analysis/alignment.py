@@ -97,6 +97,27 @@ def fit_ridge(
     )
 
 
+def check_direct(
+    found: np.ndarray, teacher_vectors: np.ndarray, sentences: Sequence, words: Sequence[str]
+) -> RidgeMap:
+    """The identity with its R², for a student whose head ends in the joint space by itself.
+
+    Nothing is fitted, so that all N words are held out.
+    """
+    found, vectors = np.asarray(found, float), np.asarray(teacher_vectors, float)
+    size, weights = vectors.shape[1], _equal_types(words)
+    return RidgeMap(
+        np.eye(size, dtype=np.float32),
+        np.zeros(size, np.float32),
+        0.0,
+        r_squared(vectors, unit(found)),
+        r_squared(vectors, unit(found), weights),
+        0,
+        len(vectors),
+        len(set(words)),
+    )
+
+
 def split_sentences(sentences: Sequence, seed: int = 0) -> np.ndarray:
     """0 (fit, 70 %), 1 (validation, 15 %) or 2 (test, 15 %) for each word [N]."""
     names, membership = np.unique(np.asarray(sentences), return_inverse=True)
@@ -134,9 +155,7 @@ def _solve(states, vectors, ridges) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _word_type_r2(states, vectors, words: Sequence[str], ridge: float, seed: int) -> float:
     """R² on words that no sentence of the fit contained: each type is held out once."""
-    types, membership, counts = np.unique(
-        np.asarray(words, dtype=str), return_inverse=True, return_counts=True
-    )
+    types, membership = np.unique(np.asarray(words, dtype=str), return_inverse=True)
     if len(types) < 2 * WORD_FOLDS:
         return float("nan")
     fold_of_type = np.random.default_rng(seed).permutation(len(types)) % WORD_FOLDS
@@ -145,8 +164,15 @@ def _word_type_r2(states, vectors, words: Sequence[str], ridge: float, seed: int
     for number in range(WORD_FOLDS):
         weight, bias = _solve(states[fold != number], vectors[fold != number], [ridge])[0]
         found[fold == number] = states[fold == number] @ weight + bias
-    # Every type weighs the same: otherwise "the" alone would decide the figure.
-    return r_squared(vectors, found, 1.0 / counts[membership])
+    return r_squared(vectors, found, _equal_types(words))
+
+
+def _equal_types(words: Sequence[str]) -> np.ndarray:
+    """Weights with which every word type counts the same: else "the" would decide the figure."""
+    _, membership, counts = np.unique(
+        np.asarray(words, dtype=str), return_inverse=True, return_counts=True
+    )
+    return 1.0 / counts[membership]
 
 
 # ---- on disk -----------------------------------------------------------------------------
