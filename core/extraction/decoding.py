@@ -89,6 +89,12 @@ def find_end(path: Path) -> float:
         return video.duration_sec if cut_short else last.end_sec
 
 
+def thumbnail(path: Path, sec: float, *, longest_side: int) -> np.ndarray:
+    """The picture at a time, uint8 RGB [h, w, 3] as displayed, shrunk to fit a square."""
+    with _VideoFile(path) as video:
+        return video.picture_within(video.frame_at(sec).frame, longest_side, longest_side)
+
+
 def read_frames(
     path: Path, times_sec: Sequence[float], *, size: int | None = None, decoder: str = "pyav"
 ) -> Iterator[np.ndarray]:
