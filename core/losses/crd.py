@@ -94,6 +94,7 @@ class CRD(DistillationObjective):
         **extra,
     ) -> Tensor:
         own = kept_tokens(student, teacher, mask, token_ids)
+        self._check_size(student.shape[-1])
         batch, first = own.gathered()
         log_mean = self._log_mean(own, batch, first)
         candidates = batch if self.queue is None else batch.followed_by(self.queue.tokens())
@@ -103,6 +104,13 @@ class CRD(DistillationObjective):
             if self.training:
                 self.queue.push(batch)
         return global_mean(total, len(own.ids))
+
+    def _check_size(self, found: int) -> None:
+        if self.queue is not None and found != self.head_size:
+            raise ValueError(
+                f"CRD's queue was made for vectors of {self.head_size}, found {found}. "
+                f"Make it with size={found}, or put heads in front that map to {self.head_size}."
+            )
 
     def _judge(self, own: Tokens, candidates: Tokens, first: int, log_mean: Tensor) -> Tensor:
         return judge(

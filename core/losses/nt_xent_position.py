@@ -43,9 +43,10 @@ def nt_xent_position_loss(
 
 
 class NTXentPosition(DistillationObjective):
-    """`nt_xent_position_loss` as an objective."""
+    """`nt_xent_position_loss` as an objective; the release trains a head on both sides."""
 
     needs_equal_size = True
+    teacher_head = True
 
     def __init__(self, temperature: float = 0.5):
         super().__init__()
