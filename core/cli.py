@@ -52,7 +52,8 @@ def main() -> None:
         if not is_expected(error):
             raise
         print_error(str(error))
-        sys.exit(2)
+        # Ctrl-C in training is answered there: what was learned is saved.
+        sys.exit(130 if type(error).__name__ == "TrainingStopped" else 2)
 
 
 def is_expected(error: Exception) -> bool:
@@ -282,7 +283,6 @@ def ground(
         config.GroundSettings,
         assignments=assignments,
         library=library,
-        run=runs[0] if runs else None,
         sentence=sentence or None,
         top=top,
         evaluate=evaluate or None,
@@ -298,7 +298,8 @@ def ground(
         if json_path:
             evaluation.write_json(reports, json_path)
     elif settings.sentence:
-        evaluation.print_moments(settings)
+        for run in runs or [""]:
+            evaluation.print_moments(settings, run)
     else:
         raise config.SettingsError('Wanted a sentence or --evaluate: ground "she stirs the soup".')
 
@@ -308,8 +309,12 @@ def runs() -> None:
     """List the trained models."""
     from core.models.run_folder import list_runs
 
-    rows = [(run.name, run.kind, run.state) for run in list_runs()]
-    print_table(("run", "kind", "state"), rows, empty="No runs yet: python -m core train-teacher")
+    rows = [
+        (run.name, run.kind, "+".join(run.objectives), run.state, f"{run.step}/{run.steps}")
+        for run in list_runs()
+    ]
+    columns = ("run", "kind", "objectives", "state", "steps")
+    print_table(columns, rows, empty="No runs yet: python -m core train-teacher")
 
 
 @app.command()

@@ -15,16 +15,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from core.analysis import alignment
 from core.analysis.alignment import unit
 from core.models.run_folder import RunError, RunFolder
 from core.models.tokenizer import EncodedText
-from core.models.video_encoder import video_batch
 from core.records import Token, TokenEmbeddings
+
+if TYPE_CHECKING:  # pages list runs through this module long before they need torch
+    import torch
 
 # Letters with inner apostrophes and hyphens: "doesn't" and "how-to" are one word to a reader.
 WORD = re.compile(r"\w+(?:['’\-]\w+)*")
@@ -36,6 +38,8 @@ class Encoder:
     """A run's model, ready for questions. Open once and share: it is never changed."""
 
     def __init__(self, run: RunFolder, device: str | None = None):
+        import torch
+
         self.run = run
         self.name, self.kind = run.name, run.kind
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -153,6 +157,8 @@ class Encoder:
         if self.alignment == "regression head":
             return self.teacher.model.text_projection(self._head("regression", output))
         if self.alignment == "crd head":
+            import torch
+
             # The objective compares unit vectors: lengths were never trained.
             return torch.nn.functional.normalize(self._head("crd", output), dim=-1)
         return output.token_states
@@ -167,6 +173,8 @@ class Encoder:
 
     def _arrays(self, sentences: Sequence[str], read, words: bool):
         """Tokens, sentence offsets and one f32 row per token, in the order of the sentences."""
+        import torch
+
         sentences = list(sentences)
         tokens: list[list[Token]] = [[] for _ in sentences]
         rows: list[np.ndarray] = [np.empty((0, 0), np.float32)] * len(sentences)
@@ -227,6 +235,10 @@ class Encoder:
         return found
 
     def _encode_windows(self, pieces: list[np.ndarray]) -> np.ndarray:
+        import torch
+
+        from core.models.video_encoder import video_batch
+
         batch = video_batch(pieces, [(0, len(piece)) for piece in pieces]).to(self.device)
         with torch.inference_mode():
             return self.model.encode_video(batch).step_vectors.float().cpu().numpy()

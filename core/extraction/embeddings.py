@@ -41,7 +41,7 @@ def embed(settings: EmbedSettings, progress: Progress | None = None) -> None:
     runs and MissingFeatures when the library's features were not extracted.
     """
     progress = progress or (lambda done, total, message: None)
-    names = settings.runs or tuple(_runs_for(settings.library))
+    names = settings.runs or tuple(runs_for(settings.library))
     runs = [RunFolder.open(name) for name in names]
     teachers = list(dict.fromkeys(teacher_of(run) for run in runs))
     students = [run for run in runs if run.kind == "student"]
@@ -59,7 +59,7 @@ def embed(settings: EmbedSettings, progress: Progress | None = None) -> None:
     progress(1, 1, "embedded")
 
 
-def _runs_for(library: str) -> list[str]:
+def runs_for(library: str) -> list[str]:
     """Finished runs whose teacher's kind of features this library has, teachers first."""
     teachers = [
         run.name for run in list_runs() if run.kind == "teacher" and run.state == "finished"
