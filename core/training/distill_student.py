@@ -1,0 +1,251 @@
+"""Distil a student from a teacher on plain text: L_S = L_MLM + Σ λ_k L_k (arXiv 2107.02681)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.config import DistillSettings, SettingsError
+from core.data.masking import MaskingRule
+from core.data.text_corpus import TextCorpus, Tokenizer, load_corpus, load_tokenizer
+from core.losses.mlm import mlm_loss
+from core.models.heads import HeadedObjective
+from core.models.run_folder import RunError, RunFolder, checked_name
+from core.models.student import Student
+from core.models.teacher import Teacher
+from core.models.text_encoder import initialize_text_encoder
+from core.records import EncoderOutput, TextBatch
+from core.training.batches import TextRows
+from core.training.loop import make_accelerator, seed_everything, train
+from core.training.provenance import provenance
+from core.training.train_teacher import open_run
+
+MAX_VALIDATION_ROWS = 4096  # of a large corpus: more tells no more
+SPLIT_SEED = 0  # the same held-out text for every training seed
+
+
+def distill(settings: DistillSettings, progress=None) -> RunFolder:
+    """Train a student on a text corpus with a frozen teacher and return its run folder.
+
+    Without objectives it is the text-only control: same steps, same order of the same text,
+    same masks. The same call continues a run that was cut off and does nothing for a finished
+    one. Raises CorpusError, RunError, SettingsError, TrainingFailed, TrainingStopped.
+    """
+    weights = objective_weights(settings)
+    accelerator = make_accelerator(settings.training)
+    teacher_run = find_teacher(settings)
+    tokenizer = load_tokenizer("bert") if teacher_run is None else teacher_run.load_tokenizer()
+    with accelerator.main_process_first():
+        corpus = load_corpus(settings.corpus, tokenizer, settings.text.max_tokens)
+    inputs = {
+        "corpus": corpus.content_hash,
+        "tokenizer": tokenizer.content_hash,
+        "processes": accelerator.num_processes,
+    }
+    if settings.objectives:
+        inputs["teacher"] = teacher_run.weights_hash()
+    teacher = teacher_run.load_model() if settings.objectives else None
+    clips = _clip_vectors(teacher_run, teacher) if "voken" in weights else None
+    heads = head_arguments(settings, teacher, 0 if clips is None else len(clips))
+    origin = provenance(
+        seed=settings.training.seed,
+        inputs=inputs,
+        model={"vocab_size": tokenizer.vocab_size},
+        heads=heads,
+        teacher={} if teacher_run is None else _identity(teacher_run),
+    )
+    run = open_run("student", settings, origin, tokenizer, accelerator)
+    if run.status["state"] == "finished":
+        return run
+    seed_everything(settings.training.seed)
+    student = Student(settings.text, tokenizer.vocab_size)
+    initialize_text_encoder(student.text_encoder, settings.initialize_from, tokenizer)
+    # The heads come after the student: its first weights are those of the text-only control.
+    objectives = {name: HeadedObjective(name, **arguments) for name, arguments in heads.items()}
+    train_rows, held_out_rows = _rows(settings, corpus, tokenizer)
+    weights = {"mlm": settings.mlm_weight, **weights}
+    task = StudentTask(student, teacher, objectives, weights, train_rows, held_out_rows, clips)
+    train(task, settings.training, run, accelerator, progress)
+    return run
+
+
+class StudentTask(nn.Module):
+    """Masked words, and each objective between the student's and the teacher's tokens."""
+
+    def __init__(
+        self,
+        student: Student,
+        teacher: Teacher | None,
+        objectives: dict[str, HeadedObjective],
+        weights: dict[str, float],
+        train_rows: TextRows,
+        held_out_rows: TextRows,
+        clip_vectors: Tensor | None = None,
+    ):
+        super().__init__()
+        self.student = student
+        self.objectives = nn.ModuleDict(objectives)
+        # In a tuple, so that the frozen teacher is no part of this module: not trained, not
+        # saved, not synchronised, and never put into training mode.
+        self._frozen = () if teacher is None else (teacher.eval().requires_grad_(False),)
+        self._clips = () if clip_vectors is None else (clip_vectors,)
+        self.weights = weights
+        self.train_rows, self.held_out_rows = train_rows, held_out_rows
+        self.num_rows, self.num_validation_rows = len(train_rows), len(held_out_rows)
+        self._teacher_mlm = any(o.takes == "logits" for o in objectives.values())
+
+    def forward(self, text: TextBatch) -> dict[str, Tensor]:
+        own = self.student.encode_text(text, mlm=True)
+        terms = {"mlm": mlm_loss(own.mlm_logits, text.labels)}
+        if not self.objectives:
+            return terms
+        with torch.no_grad():
+            theirs = self._frozen[0].encode_text(text, mlm=self._teacher_mlm)
+        for name, objective in self.objectives.items():
+            mask = None if objective.takes == "logits" else text.content_mask
+            terms[name] = objective(*self._sides(objective.takes, own, theirs), mask)
+        return terms
+
+    def _sides(
+        self, takes: str, own: EncoderOutput, theirs: EncoderOutput
+    ) -> tuple[Tensor, Tensor]:
+        if takes == "logits":
+            return own.mlm_logits, theirs.mlm_logits
+        if takes == "vokens":
+            return own.token_states, nearest_clips(theirs.token_vectors, self._clips[0])
+        return own.token_states, theirs.token_states
+
+    def batch(self, rows: Sequence[int], places: np.ndarray, seed: tuple[int, ...]) -> TextBatch:
+        return self.train_rows.batch(rows, places, seed)
+
+    def validation_batch(self, rows: Sequence[int], seed: tuple[int, ...]) -> TextBatch:
+        return self.held_out_rows.batch(rows, np.arange(len(rows)), seed)
+
+    def lengths(self) -> np.ndarray:
+        return self.train_rows.lengths()
+
+    def counts(self, text: TextBatch) -> dict[str, int]:
+        masked = int((text.labels >= 0).sum())
+        by_name = {name: int(text.content_mask.sum()) for name in self.weights}
+        for name, objective in self.objectives.items():
+            if objective.takes == "logits":
+                by_name[name] = masked
+        if "nst" in by_name:
+            by_name["nst"] = int(text.content_mask.any(dim=1).sum())  # a mean over sentences
+        return {**by_name, "mlm": masked}
+
+    def num_tokens(self, text: TextBatch) -> int:
+        return int(text.mask.sum())
+
+    def prepare(self, device: torch.device) -> None:
+        self._frozen = tuple(teacher.to(device) for teacher in self._frozen)
+        self._clips = tuple(vectors.to(device) for vectors in self._clips)
+
+    def export(self, run: RunFolder, dtype: str) -> None:
+        """The student alone; its heads in a file of their own, for grounding through them."""
+        heads = {n: t for n, t in self.objectives.state_dict().items() if ".loss." not in n}
+        if heads:
+            run.save_weights(heads, dtype, "heads.safetensors")
+        run.save_weights(self.student.state_dict(), dtype)
+
+
+def nearest_clips(token_vectors: Tensor, clip_vectors: Tensor) -> Tensor:
+    """Each token's voken: the row of the clip with the highest cosine, int64 [B, L].
+
+    The product of unit vectors is what FAISS's flat index computes, without leaving the device.
+    """
+    return (token_vectors.to(clip_vectors.dtype) @ clip_vectors.T).argmax(dim=-1)
+
+
+def objective_weights(settings: DistillSettings) -> dict[str, float]:
+    """Each objective's weight in the loss. Raises SettingsError for lists that do not fit."""
+    from core.losses.catalog import get_loss
+
+    checked_name(settings.name)
+    names = settings.objectives
+    for name in names:
+        get_loss(name)
+    if len(set(names)) != len(names):
+        raise SettingsError(f"Each objective once, found {', '.join(names)}.")
+    if settings.weights and len(settings.weights) != len(names):
+        raise SettingsError(
+            f"Wanted one weight per objective ({', '.join(names) or 'none'}), found "
+            f"{len(settings.weights)}. Give: --set weights={','.join(['1'] * len(names))}"
+        )
+    if settings.crd_negatives not in ("batch", "queue"):
+        raise SettingsError(
+            f"Wanted crd_negatives batch or queue, found '{settings.crd_negatives}'."
+        )
+    return dict(zip(names, settings.weights or (1.0,) * len(names)))
+
+
+def find_teacher(settings: DistillSettings) -> RunFolder | None:
+    """The teacher's run. The text-only control needs none, but takes its tokenizer if there is one."""
+    try:
+        run = RunFolder.open(settings.teacher)
+    except RunError:
+        if settings.objectives:
+            raise
+        return None
+    if run.kind != "teacher":
+        raise SettingsError(
+            f"Wanted a teacher, found the {run.kind} '{run.name}'. Give: --teacher NAME"
+        )
+    room = run.settings.text.max_tokens
+    if settings.objectives and settings.text.max_tokens > room:
+        raise SettingsError(
+            f"The teacher '{run.name}' reads {room} tokens, the student wants "
+            f"{settings.text.max_tokens}. Give: --set text.max_tokens={room}"
+        )
+    return run
+
+
+def head_arguments(
+    settings: DistillSettings, teacher: Teacher | None, num_clips: int = 0
+) -> dict[str, dict]:
+    """What each objective's HeadedObjective is made with; kept in the run's provenance."""
+    common = {"student_size": settings.text.hidden_size, "heads": settings.heads}
+    options = {"crd": {"negatives": settings.crd_negatives}, "voken": {"num_clips": num_clips}}
+    return {
+        name: {**common, "teacher_size": teacher.hidden_size, **options.get(name, {})}
+        for name in settings.objectives
+    }
+
+
+def _rows(
+    settings: DistillSettings, corpus: TextCorpus, tokenizer: Tokenizer
+) -> tuple[TextRows, TextRows]:
+    """Training and validation blocks of the corpus."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(corpus))
+    count = min(round(len(corpus) * settings.validation_fraction), MAX_VALIDATION_ROWS)
+    rule = MaskingRule.of(tokenizer, settings.mask_probability)
+    held_out, training = np.sort(order[:count]), np.sort(order[count:])
+    return tuple(
+        TextRows(corpus, indices, tokenizer, rule, settings.text.max_tokens)
+        for indices in (training, held_out)
+    )
+
+
+def _identity(teacher_run: RunFolder) -> dict:
+    return {"name": teacher_run.name, "hash": teacher_run.weights_hash()}
+
+
+def _clip_vectors(run: RunFolder, teacher: Teacher) -> Tensor:
+    """The teacher's vectors of all captioned training clips [C, D]: the vokens to choose from."""
+    from core.data.video_library import load_library
+    from core.training.train_teacher import clip_rows, load_teacher_features, split_clips
+
+    settings = run.settings
+    features = load_teacher_features(settings)
+    clips, _, _ = split_clips(load_library(settings.library), features, settings)
+    rows = clip_rows(settings, clips, features, run.load_tokenizer())
+    size = 64
+    with torch.no_grad():
+        parts = [
+            teacher.encode_video(rows.video(range(i, min(i + size, len(rows))))).clip_vectors
+            for i in range(0, len(rows), size)
+        ]
+    return torch.cat(parts)
