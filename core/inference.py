@@ -222,7 +222,7 @@ class Encoder:
         if not self.has_joint_space:
             raise RunError(f"Student '{self.name}' sees no video. Use '{self.teacher_name}'.")
         found = [np.zeros((len(f), self.joint_size), np.float16) for f in videos]
-        window_sec = self.model.settings.window_sec
+        window_sec = self.model.video_encoder.max_steps  # 1 for an image-only teacher
         jobs = [(v, w) for v, f in enumerate(videos) for w in windows(len(f), window_sec)]
         jobs.sort(key=lambda job: job[1].stop - job[1].start)
         for start in range(0, len(jobs), WINDOWS_PER_BATCH):
@@ -234,14 +234,28 @@ class Encoder:
                 found[video][window.first : window.last] = rows[kept]
         return found
 
-    def _encode_windows(self, pieces: list[np.ndarray]) -> np.ndarray:
+    def _encode_windows(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
+        """Vectors f32 [T, D] of the steps of each window."""
         import torch
 
         from core.models.video_encoder import video_batch
 
+        if self.model.settings.pooling == "cls":
+            return [self._encode_spans(piece) for piece in pieces]
         batch = video_batch(pieces, [(0, len(piece)) for piece in pieces]).to(self.device)
         with torch.inference_mode():
-            return self.model.encode_video(batch).step_vectors.float().cpu().numpy()
+            return list(self.model.encode_video(batch).step_vectors.float().cpu().numpy())
+
+    def _encode_spans(self, piece: np.ndarray) -> np.ndarray:
+        """With pooling "cls" only clip vectors were trained: each step is asked as a clip."""
+        import torch
+
+        from core.models.video_encoder import video_batch
+
+        spans = [(step, step + 1) for step in range(len(piece))]
+        batch = video_batch([piece] * len(piece), spans).to(self.device)
+        with torch.inference_mode():
+            return self.model.encode_video(batch).clip_vectors.float().cpu().numpy()
 
 
 @dataclass(frozen=True)

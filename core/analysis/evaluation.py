@@ -283,16 +283,14 @@ def _rows_of(clips: list[Clip], text: TokenEmbeddings, keep: np.ndarray):
 
 def chosen_videos(settings: GroundSettings, encoder, video: ClipEmbeddings) -> set[str]:
     """Ids of the videos to judge on: those the teacher did not learn from, or all."""
-    from core.data.splits import split_videos
-
     if settings.split not in ("held-out", "all"):
         raise SettingsError(f"Setting 'split' wants held-out or all, found '{settings.split}'.")
-    teacher = encoder.teacher.run.settings
+    teacher = encoder.teacher.run
     # To a teacher of another library every video is new.
-    if settings.split == "all" or teacher.library != settings.library:
+    if settings.split == "all" or teacher.settings.library != settings.library:
         return set(video.video_ids)
-    _, held_out = split_videos(settings.library, teacher.validation_fraction)
-    return set(held_out)
+    # As it was when the run began: a library that grew since may split otherwise.
+    return set(teacher.provenance["held_out_videos"])
 
 
 def clips_of(video: ClipEmbeddings, video_ids: set[str]) -> ClipEmbeddings:

@@ -185,6 +185,25 @@ def test_long_videos_have_a_unit_vector_for_every_second(workspace):
         np.testing.assert_allclose(found, encoder.encode_seconds(features), atol=2e-3)
 
 
+def test_a_teacher_of_single_frames_is_shown_single_frames(workspace):
+    save_teacher(window_sec=8, image_only=True, streams="2d")
+    encoder = Encoder.open("teacher")
+    features = np.random.default_rng(0).standard_normal((5, 6), dtype=np.float32)
+    one_by_one = [encoder.encode_seconds(features[i : i + 1])[0] for i in range(5)]
+    np.testing.assert_allclose(encoder.encode_seconds(features), one_by_one, atol=1e-3)
+
+
+def test_with_cls_pooling_each_second_is_asked_as_a_clip(workspace):
+    save_teacher(window_sec=8, pooling="cls")
+    encoder = Encoder.open("teacher")
+    features = np.random.default_rng(0).standard_normal((5, 6), dtype=np.float32)
+    from core.models.video_encoder import video_batch
+
+    with torch.no_grad():
+        wanted = encoder.model.encode_video(video_batch([features], [(2, 3)])).clip_vectors[0]
+    np.testing.assert_allclose(encoder.encode_seconds(features)[2], wanted.numpy(), atol=1e-3)
+
+
 def test_a_student_sees_no_video(teacher):
     save_student()
     with pytest.raises(RunError, match="sees no video. Use 'teacher'"):
