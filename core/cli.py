@@ -369,7 +369,8 @@ def progress_bar(title: str):
     elif sys.stderr.isatty():
         yield from _drawn_bar(title)
     else:
-        yield PlainProgress(title)
+        # The app reads these lines for a progress bar of its own and asks for more of them.
+        yield PlainProgress(title, float(os.environ.get("VIDLANKD_PROGRESS_SEC", "5")))
 
 
 def _drawn_bar(title: str):
