@@ -28,18 +28,6 @@ class Scale:
         return Heat(scores, np.clip((scores - self.low) / width, 0.0, 1.0), color)
 
 
-def scale_of(scores: np.ndarray) -> Scale:
-    """A scale for all players and cells of one model and sentence, so that shades compare.
-
-    From the median, which means nothing, to nearly the best: single outliers do not pale the
-    rest.
-    """
-    if not scores.size:
-        return Scale(0.0, 1.0)
-    low, high = np.quantile(scores, (0.5, 0.999))
-    return Scale(float(low), float(max(high, low + 1e-3)))
-
-
 def binned(scores: np.ndarray, num_columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Seconds [N, S] joined into at most `num_columns` columns, each the best of its seconds.
 

@@ -20,13 +20,19 @@ PAGES = {
 
 
 def main() -> None:
-    st.set_page_config(page_title="VidLanKD Studio", page_icon=str(ROOT / "app/assets/icon.svg"),
-                       layout="wide")
+    st.set_page_config(
+        page_title="VidLanKD Studio", page_icon=str(ROOT / "app/assets/icon.svg"), layout="wide"
+    )
     st.logo(str(ROOT / "app/assets/logo.svg"), size="large")
     st.html(ROOT / "app/frontend/page.css")
     pages = [
-        st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name,
-                default=name == "home")
+        st.Page(
+            ROOT / "pages" / f"{name}.py",
+            title=title,
+            icon=icon,
+            url_path=name,
+            default=name == "home",
+        )
         for name, (title, icon) in PAGES.items()
     ]
     st.navigation(pages, position="top").run()

@@ -5,7 +5,6 @@ Only files of an imported library are served, found by their id: no path comes f
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass

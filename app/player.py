@@ -25,7 +25,6 @@ class Badge:
 def show_player(
     key: str,
     piece: Piece,
-    video: Video,
     span: tuple[float, float],
     at_sec: float,
     strips: Sequence[Heat] = (),
@@ -33,11 +32,13 @@ def show_player(
     caption: str = "",
     title: str = "",
     asked: int = 0,
+    aspect: str = "16 / 9",
 ) -> None:
     """Show one player. Times are seconds of the original video.
 
     `span` is the matched piece, drawn above the bar and played first; `at_sec` is where the
-    player stands when it appears. A new `asked` sends it to `at_sec` again.
+    player stands when it appears. A new `asked` sends it to `at_sec` again. In a gallery all
+    screens have one `aspect`; `own_aspect` gives the video's.
     """
     start, end = span
     data = {
@@ -49,7 +50,7 @@ def show_player(
         "end": round(end, 3),
         "at": round(at_sec, 3),
         "asked": asked,
-        "aspect": aspect(video),
+        "aspect": aspect,
         "strips": [_strip(strip) for strip in strips],
         "badges": [vars(badge) for badge in badges],
         "caption": caption,
@@ -58,7 +59,7 @@ def show_player(
     mount("player", key, data)
 
 
-def aspect(video: Video) -> str:
+def own_aspect(video: Video) -> str:
     """The screen's shape: the video's own, but never taller than 4:5 nor flatter than 21:9."""
     ratio = video.width / max(1, video.height)
     return f"{min(21 / 9, max(4 / 5, ratio)):.3f}"

@@ -88,7 +88,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const [from, to] = data.columns[column];
     const peak = data.tokens[row].peaks?.[column] ?? from;
     window.dispatchEvent(new CustomEvent("vidlankd:seek", { detail: { id: data.player, sec: peak } }));
-    if (data.window && (peak < data.window[0] || peak >= data.window[1])) setTriggerValue("sought", peak);
+    if (peak < data.window[0] || peak >= data.window[1]) setTriggerValue("sought", peak);
   };
   const place = (cell) => ({
     row: [...cells.querySelectorAll(".row")].indexOf(cell.parentElement),
@@ -125,6 +125,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (event.detail.id === data.player) cursor.style.left = `${(100 * event.detail.sec) / data.length}%`;
   };
   window.addEventListener("vidlankd:time", onTime);
+  window.dispatchEvent(new CustomEvent("vidlankd:ask", { detail: { id: data.player } }));
   parentElement.cleanHeatmap = () => {
     window.removeEventListener("vidlankd:time", onTime);
     root.remove();

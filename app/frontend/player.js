@@ -1,7 +1,8 @@
 // A video with its relevance on the seek bar. Times shown and exchanged are seconds of the
 // original file; `offset` is where the served piece starts in it.
-// Other components talk to a player through two window events:
-//   "vidlankd:seek" {id, sec, play}   and   "vidlankd:time" {id, sec}
+// Other components talk to a player through window events:
+//   "vidlankd:seek" {id, sec} moves it, "vidlankd:ask" {id} makes it say where it is,
+//   "vidlankd:time" {id, sec} is what it says
 
 const ICON = {
   play: "M8 5v14l11-7z",
@@ -84,6 +85,8 @@ class Player {
       this.seek(event.detail.sec);
     };
     window.addEventListener("vidlankd:seek", this.onSeek);
+    this.onAsk = (event) => event.detail.id === this.data.id && this.draw();
+    window.addEventListener("vidlankd:ask", this.onAsk);
   }
 
   show(data) {
@@ -250,6 +253,7 @@ class Player {
 
   close() {
     window.removeEventListener("vidlankd:seek", this.onSeek);
+    window.removeEventListener("vidlankd:ask", this.onAsk);
     this.video.pause();
     this.video.removeAttribute("src");
     this.video.load();

@@ -1,0 +1,114 @@
+"""Plotly figures. Colours come from the page's theme, so that they follow light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+Curve = tuple[Sequence[float], Sequence[float]]  # steps, values
+
+MAX_POINTS = 2000  # of one curve; more than a screen has columns
+
+
+def loss_curves(
+    curves: Mapping[str, Curve],
+    title: str,
+    log_scale: bool = False,
+    smoothing: float = 0.0,
+    dashed: Sequence[str] = (),
+) -> go.Figure:
+    """One line for each name over training steps; with smoothing the raw line shines through."""
+    figure = go.Figure()
+    for number, (name, (steps, values)) in enumerate(curves.items()):
+        steps, values = thinned(np.asarray(steps, float), np.asarray(values, float))
+        line = {"width": 2, "dash": "dot" if name in dashed else "solid"}
+        if smoothing > 0 and len(values) > 2:
+            figure.add_scatter(
+                x=steps, y=values, mode="lines", line={"width": 1}, opacity=0.25,
+                hoverinfo="skip", showlegend=False, legendgroup=name, marker_color=_color(number),
+                line_color=_color(number),
+            )  # fmt: skip
+            values = smoothed(values, smoothing)
+        figure.add_scatter(
+            x=steps, y=values, mode="lines" if len(values) > 1 else "markers", name=name,
+            line={**line, "color": _color(number)}, marker={"size": 8, "color": _color(number)},
+            legendgroup=name, hovertemplate="step %{x:,}: %{y:.4g}<extra>" + _plain(name) + "</extra>",
+        )  # fmt: skip
+    _lay_out(figure, title, "training step", "loss")
+    if log_scale:
+        figure.update_yaxes(type="log", dtick=1, minor={"ticks": "outside"})
+    return figure
+
+
+def figures_chart(rows: Sequence[Mapping]) -> go.Figure:
+    """Measured shares with their bootstrap interval, and the chance level as an open diamond.
+
+    A row has model, name, value, chance, low and high, all shares in [0, 1].
+    """
+    figure = go.Figure()
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    for number, model in enumerate(models):
+        own = [row for row in rows if row["model"] == model]
+        value = np.array([row["value"] for row in own])
+        figure.add_bar(
+            y=[_plain(row["name"]) for row in own], x=value, name=_plain(model), orientation="h",
+            marker_color=_color(number),
+            error_x={"type": "data", "symmetric": False, "thickness": 1.5, "width": 3,
+                     "array": np.array([row["high"] for row in own]) - value,
+                     "arrayminus": value - np.array([row["low"] for row in own])},
+            hovertemplate="%{y}: %{x:.1%}<extra>" + _plain(model) + "</extra>",
+        )  # fmt: skip
+    first = [row for row in rows if row["model"] == models[0]]
+    figure.add_scatter(
+        y=[_plain(row["name"]) for row in first], x=[row["chance"] for row in first],
+        mode="markers", name="chance", hovertemplate="chance: %{x:.1%}<extra></extra>",
+        marker={"symbol": "diamond-open", "size": 11, "line": {"width": 2}, "color": "#8a8f91"},
+    )  # fmt: skip
+    _lay_out(figure, "", "share that is right", "")
+    figure.update_xaxes(range=[0, 1], tickformat=".0%")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    bars = len(rows) + len(first)
+    figure.update_layout(height=140 + 22 * bars, barmode="group", bargap=0.3, hovermode="closest")
+    return figure
+
+
+def smoothed(values: np.ndarray, smoothing: float) -> np.ndarray:
+    """Exponential moving average, corrected for its start; 0 leaves the values as they are."""
+    average, weight, result = 0.0, 0.0, np.empty(len(values))
+    for row, value in enumerate(values):
+        average = smoothing * average + (1 - smoothing) * value
+        weight = smoothing * weight + (1 - smoothing)
+        result[row] = average / weight
+    return result
+
+
+def thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most MAX_POINTS points, evenly taken, the last one always among them."""
+    if len(steps) <= MAX_POINTS:
+        return steps, values
+    rows = np.unique(np.linspace(0, len(steps) - 1, MAX_POINTS).round().astype(int))
+    return steps[rows], values[rows]
+
+
+def _color(number: int) -> str:
+    """The theme's categorical colour by its place: the browser puts it in for this code."""
+    return f"#{1 + number % 8:06d}"
+
+
+def _plain(text: str) -> str:
+    """Plotly reads a little HTML in its texts; names of users are shown letter for letter."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _lay_out(figure: go.Figure, title: str, x_title: str, y_title: str) -> None:
+    figure.update_layout(
+        title={"text": _plain(title), "x": 0, "font": {"size": 15}} if title else None,
+        height=340,
+        margin={"l": 10, "r": 10, "t": 44 if title else 10, "b": 10},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0},
+        hovermode="x unified",
+    )
+    figure.update_xaxes(title_text=x_title, automargin=True)
+    figure.update_yaxes(title_text=y_title, automargin=True)

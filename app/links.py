@@ -1,0 +1,27 @@
+"""Links from one page into a certain view of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from app.wording import escape
+
+PAGES = Path(__file__).resolve().parent.parent / "pages"
+
+
+def grounding_link(library: str, sentence: str, video: str = "", label: str = "", **more) -> None:
+    """A link to the grounding page with this sentence, and this video looked into."""
+    query = {
+        "library": library,
+        "sentence": sentence,
+        **({"video": video} if video else {}),
+        **more,
+    }
+    st.page_link(
+        PAGES / "grounding.py",
+        label=escape(label or "Ground it"),
+        icon=":material/my_location:",
+        query_params=query,
+    )

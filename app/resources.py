@@ -1,0 +1,235 @@
+"""Opens libraries, runs, encoders, embeddings and indexes once for all sessions.
+
+The only place of Streamlit's caches. Each is bounded, and keyed by what it was made from, so
+that a retrained run or a changed library is opened anew. What needs torch is imported inside.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from app.heat import Scale
+from core import config
+from core.analysis.grounding import Calibration, ground_tokens, groundedness
+from core.data import video_library
+from core.feature_cache import FeatureCache
+from core.models.run_folder import RunFolder, RunInfo, list_runs
+from core.records import ClipEmbeddings, TokenEmbeddings, Video, VideoLibrary
+
+# ---- libraries ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A library with its videos and clips at hand by id."""
+
+    library: VideoLibrary
+    videos: dict[str, Video]
+    clips_of: dict[str, list]  # video id -> clips by start
+
+    @property
+    def name(self) -> str:
+        return self.library.name
+
+
+def library_names() -> list[str]:
+    """The imported libraries, the demo first."""
+    return sorted(video_library.list_libraries(), key=lambda name: (name != "demo", name))
+
+
+def shelf(name: str) -> Shelf:
+    return _shelf(name, str(config.home()), _library_stamp(name))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _shelf(name: str, home: str, stamp: tuple) -> Shelf:
+    library = video_library.load_library(name)
+    clips_of: dict[str, list] = {video.video_id: [] for video in library.videos}
+    for clip in sorted(library.clips, key=lambda clip: (clip.start_sec, clip.end_sec)):
+        clips_of[clip.video_id].append(clip)
+    return Shelf(library, {video.video_id: video for video in library.videos}, clips_of)
+
+
+def _library_stamp(name: str) -> tuple:
+    """Changes when the library's tables do."""
+    folder = config.library_root(name) / "library"
+    files = sorted(folder.glob("*.parquet")) + [folder / "library.json"]
+    return tuple((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in files if p.exists())
+
+
+def feature_cache(path: Path) -> FeatureCache:
+    """A finished cache entry. Raises CacheError for one that is damaged or stale."""
+    manifest = path / "manifest.json"
+    return _feature_cache(str(path), manifest.stat().st_mtime_ns)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _feature_cache(path: str, manifest_ns: int) -> FeatureCache:
+    return FeatureCache.open(Path(path))
+
+
+# ---- runs --------------------------------------------------------------------------------
+
+
+def runs() -> list[RunInfo]:
+    return list_runs()
+
+
+def trained_runs() -> list[RunInfo]:
+    """Runs that can be asked something: teachers first, then students, each newest first."""
+    able = [run for run in reversed(runs()) if RunFolder.open(run.name).has_weights]
+    return [r for r in able if r.kind == "teacher"] + [r for r in able if r.kind == "student"]
+
+
+# ---- encoders and what they say --------------------------------------------------------------
+
+
+class SharedEncoder:
+    """An encoder that several sessions use, one at a time; other runs are not held up."""
+
+    def __init__(self, run_name: str):
+        from core.inference import Encoder
+
+        self.encoder = Encoder.open(run_name)
+        self.lock = threading.Lock()
+
+    def encode_text(self, sentence: str, words: bool) -> TokenEmbeddings:
+        with self.lock:
+            return self.encoder.encode_text([sentence], words=words)
+
+
+def encoder(run_name: str) -> SharedEncoder:
+    return _encoder(run_name, str(config.home()), _run_hash(run_name))
+
+
+@st.cache_resource(max_entries=8, show_spinner="Opening the model …")
+def _encoder(run_name: str, home: str, run_hash: str) -> SharedEncoder:
+    opened = SharedEncoder(run_name)
+    _freeze_imports()
+    return opened
+
+
+def words_of(run_name: str, sentence: str, words: bool) -> TokenEmbeddings:
+    """The sentence's tokens in the joint space, as this run reads them."""
+    return _words_of(run_name, str(config.home()), _run_hash(run_name), sentence, words)
+
+
+@st.cache_resource(max_entries=512, show_spinner=False)
+def _words_of(run_name: str, home: str, run_hash: str, sentence: str, words: bool):
+    return encoder(run_name).encode_text(sentence, words)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How a run comes into the joint space, with the held-out R² of its map."""
+
+    how: str  # "trained" | "regression head" | "crd head" | "ridge"
+    sentences_r2: float | None = None
+    new_words_r2: float | None = None
+
+
+def alignment(run_name: str) -> Alignment:
+    """Raises core's AlignmentError for a student that was not aligned yet."""
+    opened = encoder(run_name).encoder
+    if opened.has_joint_space:
+        return Alignment(opened.alignment)
+    found = opened.ridge_map
+    return Alignment(opened.alignment, found.held_out_r2, found.word_type_r2)
+
+
+def _run_hash(run_name: str) -> str:
+    """Of the run's files by their time and size: cheap enough for every rerun."""
+    path = RunFolder.open(run_name).path
+    names = ("model.safetensors", "heads.safetensors", "alignment/alignment.json")
+    stamps = [(n, (path / n).stat().st_mtime_ns) for n in names if (path / n).exists()]
+    return str(stamps)
+
+
+# ---- embeddings ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class JointSpace:
+    """A library as a teacher sees it, ready to be searched."""
+
+    video: ClipEmbeddings
+    index: object  # core's ClipIndex over video.vectors
+    calibration: Calibration
+
+
+def joint_space(library: str, run_name: str) -> JointSpace:
+    """Raises core's errors, which name the command, when the library was not embedded."""
+    from core.inference import teacher_of
+
+    teacher = teacher_of(RunFolder.open(run_name))
+    return _joint_space(
+        library, teacher, str(config.home()), _run_hash(teacher), _library_stamp(library)
+    )
+
+
+@st.cache_resource(max_entries=8, show_spinner="Opening the library's embeddings …")
+def _joint_space(library: str, teacher: str, home: str, run_hash: str, stamp: tuple) -> JointSpace:
+    from core.extraction import embeddings
+
+    space = JointSpace(
+        embeddings.load_clip_embeddings(library, teacher),
+        embeddings.load_clip_index(library, teacher),
+        embeddings.load_calibration(library, teacher),
+    )
+    _freeze_imports()
+    return space
+
+
+# ---- a sentence in a library ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A sentence as one run reads it, held against one library."""
+
+    run: str
+    text: TokenEmbeddings
+    strengths: np.ndarray  # groundedness f32 [N] in [0, 1]
+    scale: Scale  # of all shades that are drawn for this sentence and run
+
+
+def reading(library: str, run_name: str, sentence: str, words: bool) -> Reading:
+    """Raises core's errors, which name the command, when something was not computed yet."""
+    space = joint_space(library, run_name)
+    text = words_of(run_name, sentence, words)
+    key = (str(config.home()), _run_hash(run_name), _library_stamp(library))
+    return _reading(library, run_name, sentence, words, key, text, space)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _reading(library, run_name, sentence, words, key, _text, _space) -> Reading:
+    scores = ground_tokens(_text, _space.video).similarity  # [N, C]
+    best = float(scores.max()) if scores.size else 1.0
+    nothing, rare = np.quantile(_space.calibration.null_scores, (0.5, 0.995))
+    scale = Scale(float(nothing), max(best, float(rare)))
+    return Reading(run_name, _text, groundedness(scores, _space.calibration), scale)
+
+
+# ---- the process ---------------------------------------------------------------------------
+
+_FREEZING = threading.Lock()
+_frozen = False
+
+
+def _freeze_imports() -> None:
+    """Take the modules of the first heavy import out of garbage collection, once.
+
+    Streamlit collects fully on every rerun; with torch's objects tracked that costs 200 ms.
+    """
+    global _frozen
+    with _FREEZING:
+        if not _frozen:
+            gc.collect()
+            gc.freeze()
+            _frozen = True

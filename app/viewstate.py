@@ -1,0 +1,33 @@
+"""The parts of a view that no widget holds (chosen token, video, second), kept in the URL."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+OWN = ("token", "video", "at")
+
+
+def number(name: str) -> float | None:
+    """The URL's value as a number; None when it is absent or something else."""
+    try:
+        return float(st.query_params[name])
+    except (KeyError, ValueError):
+        return None
+
+
+def text(name: str) -> str | None:
+    return st.query_params.get(name)
+
+
+def put(**values) -> None:
+    """Set values in the URL; None takes one out."""
+    for name, value in values.items():
+        if value is None:
+            st.query_params.pop(name, None)
+        else:
+            st.query_params[name] = f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def forget() -> None:
+    """Another sentence, model or library: what was chosen in the old one means nothing."""
+    put(**dict.fromkeys(OWN))

@@ -1,0 +1,136 @@
+"""Which moments of video each word of a sentence points at, for one model or two."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import closeup, examples, moments, pickers, preparation, resources, viewstate
+from app.chips import show_chips
+from app.models_note import show_model_notes
+from app.problems import explained
+from app.resources import Reading
+from app.wording import opening_token, shorten
+
+MAX_CHARACTERS = 400
+
+
+def main() -> None:
+    st.title("Grounding")
+    sentence_place = st.container()
+    library, runs, words = choose()
+    if not library or not runs:
+        return
+    with sentence_place:
+        sentence = ask_sentence(library)
+    if not sentence:
+        st.info("Type a sentence, or take one of the library's.", icon=":material/edit:")
+        return
+    readings = read(library, runs, sentence, words)
+    if readings:
+        show(library, sentence, readings)
+
+
+def choose() -> tuple[str | None, list[str], bool]:
+    """Library, one or two runs, and whether whole words are shown."""
+    columns = st.columns([3, 3, 3, 2], vertical_alignment="bottom")
+    with columns[0]:
+        library = pickers.choose_library(on_change=library_changed)
+    models = resources.trained_runs()
+    if not library:
+        return None, [], True
+    if not models:
+        st.info(
+            "No trained model yet. Train one: `python -m core train-teacher --preset demo "
+            f"--library {library}`",
+            icon=":material/model_training:",
+        )
+        return library, [], True
+    with columns[1]:
+        first = pickers.choose_model(library, models)
+    with columns[2]:
+        second = pickers.choose_second_model(models)
+    with columns[3]:
+        pieces = st.toggle(
+            "Word pieces",
+            key="pieces",
+            bind="query-params",
+            on_change=viewstate.forget,
+            help="What the models read: long or rare words are several pieces.",
+        )
+    return library, list(dict.fromkeys(filter(None, (first, second)))), not pieces
+
+
+def library_changed() -> None:
+    viewstate.forget()
+    st.session_state.pop("sentence", None)
+    st.session_state.pop("example", None)
+
+
+def ask_sentence(library: str) -> str:
+    clips = examples.example_clips(library)
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    with right:
+        st.selectbox(
+            "or one of the library's, not seen in training",
+            [clip.caption for clip in clips],
+            index=None,
+            placeholder="Choose a narration",
+            key="example",
+            format_func=lambda caption: shorten(caption, 90),
+            on_change=take_example,
+        )
+    with left:
+        sentence = st.text_input(
+            "Sentence",
+            clips[0].caption if clips else examples.FALLBACK,
+            max_chars=MAX_CHARACTERS,
+            key="sentence",
+            bind="query-params",
+            on_change=viewstate.forget,
+        )
+    return " ".join((sentence or "").split())
+
+
+def take_example() -> None:
+    if st.session_state["example"]:
+        st.session_state["sentence"] = st.session_state["example"]
+        viewstate.forget()
+
+
+def read(library: str, runs: list[str], sentence: str, words: bool) -> list[Reading]:
+    """What each run makes of the sentence; a run that cannot says why and is left out."""
+    readings = []
+    for run in runs:
+        with explained(lambda run=run: preparation.offer(library, run)):
+            readings.append(resources.reading(library, run, sentence, words))
+    if readings and not readings[0].text.tokens:
+        st.info("There is no word in this sentence.", icon=":material/edit:")
+        return []
+    return readings
+
+
+def show(library: str, sentence: str, readings: list[Reading]) -> None:
+    token = chosen_token(readings[0])
+    show_chips(
+        "chips",
+        sentence,
+        readings[0].text.tokens,
+        token,
+        [reading.strengths for reading in readings],
+        [reading.run for reading in readings],
+        on_pick=lambda index: viewstate.put(token=index, at=None),
+    )
+    show_model_notes(readings)
+    best = moments.show_best(library, readings, token)
+    closeup.show_video(library, readings, token, best)
+
+
+def chosen_token(reading: Reading) -> int:
+    """The URL's token, else the most strongly grounded word that names something."""
+    wanted = viewstate.number("token")
+    if wanted is not None and 0 <= wanted < len(reading.text.tokens):
+        return int(wanted)
+    return opening_token([token.text for token in reading.text.tokens], reading.strengths)
+
+
+main()
