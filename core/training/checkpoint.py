@@ -40,16 +40,13 @@ def save_checkpoint(
         remove_folder(older)
 
 
-def load_checkpoint(
-    folder: Path, task: nn.Module, optimizer: torch.optim.Optimizer, device
-) -> dict | None:
+def load_checkpoint(folder: Path, task: nn.Module, optimizer: torch.optim.Optimizer) -> dict | None:
     """Put the last checkpoint into task and optimizer; return its state, None without one."""
     latest = latest_checkpoint(folder)
     if latest is None:
         return None
-    task.load_state_dict(load_file(latest / "task.safetensors", device=str(device)))
-    tensors = load_file(latest / "optimizer.safetensors", device=str(device))
-    _fill_optimizer(task, optimizer, tensors)
+    task.load_state_dict(load_file(latest / "task.safetensors"))
+    _fill_optimizer(task, optimizer, load_file(latest / "optimizer.safetensors"))
     return json.loads((latest / "state.json").read_text())
 
 
@@ -73,7 +70,7 @@ def _fill_optimizer(task: nn.Module, optimizer, tensors: dict[str, Tensor]) -> N
     optimizer.state.clear()
     for flat, value in tensors.items():
         name, _, key = flat.rpartition("/")
-        optimizer.state[parameters[name]][key] = value
+        optimizer.state[parameters[name]][key] = value.to(parameters[name].device)
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -346,9 +346,7 @@ class _Loop:
     # ---- beginning and end
 
     def _resume(self) -> None:
-        state = load_checkpoint(
-            self.run.checkpoints, self.task, self.optimizer, self.accelerator.device
-        )
+        state = load_checkpoint(self.run.checkpoints, self.task, self.optimizer)
         if state is not None:
             self.position = Position(**state)
         if self.main:
@@ -395,7 +393,7 @@ class _Loop:
         position = self.position
         best = self.run.checkpoints / "best.safetensors"
         if position.best_step and best.is_file():
-            self.task.load_state_dict(load_file(best, device=str(self.accelerator.device)))
+            self.task.load_state_dict(load_file(best))
         if self.main:
             self.task.export(self.run, self.settings.weights_dtype)
             self.run.update_provenance(
