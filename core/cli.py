@@ -171,7 +171,9 @@ def extract(
     from core.extraction.clip_features import extract as extract_features
 
     with progress_bar("extract") as progress:
-        extract_features(settings, progress)
+        report = extract_features(settings, progress)
+    for video, reason in report.failed.items():
+        say(f"[yellow]no features[/] {escape(video)}: {escape(reason)}")
 
 
 @app.command("train-teacher")

@@ -77,32 +77,16 @@ class Encoder:
         """The teacher's encoder; a teacher is its own."""
         return self if self.has_joint_space else Encoder.open(self.teacher_name, self.device)
 
-    @cached_property
+    @property
     def alignment(self) -> str:
         """How it comes into the joint space: trained, regression head, crd head or ridge."""
-        if self.has_joint_space:
-            return "trained"
-        heads = _head_names(self.run)
-        # Both heads lead into the teacher; regression's needs no map, so that it goes first.
-        return next((f"{name} head" for name in ("regression", "crd") if name in heads), "ridge")
-
-    @property
-    def alignment_folder(self) -> Path:
-        return self.run.path / "alignment"
-
-    def alignment_key(self) -> dict:
-        """What a stored alignment was made from; another key means that it is stale."""
-        return {
-            "student": self.hash,
-            "teacher": encoder_hash(RunFolder.open(self.teacher_name)),
-            "through": self.alignment,
-        }
+        return alignment_of(self.run)
 
     @cached_property
     def ridge_map(self) -> alignment.RidgeMap:
         """The student's fitted map. Raises AlignmentError when it is missing or stale."""
         command = f"python -m core embed --run {self.name}"
-        return alignment.load_map(self.alignment_folder, self.alignment_key(), command)
+        return alignment.load_map(alignment_folder(self.run), alignment_key(self.run), command)
 
     # ---- text
 
@@ -152,7 +136,7 @@ class Encoder:
     def _joint_inputs(self, batch) -> torch.Tensor:
         """[B, L, ·]: joint vectors where the model has a way there, else the map's input."""
         output = self.model.encode_text(batch)
-        if self.alignment == "trained":
+        if self.has_joint_space:
             return output.token_vectors
         if self.alignment == "regression head":
             return self.teacher.model.text_projection(self._head("regression", output))
@@ -304,9 +288,27 @@ def teacher_of(run: RunFolder) -> str:
     return run.name if run.kind == "teacher" else run.settings.teacher
 
 
-def _head_names(run: RunFolder) -> set[str]:
-    """Objectives whose trained head was kept; without heads the states themselves were matched."""
-    return {n for n, how in run.provenance.get("heads", {}).items() if how.get("heads", True)}
+def alignment_of(run: RunFolder) -> str:
+    """How a run comes into the joint space: trained, regression head, crd head or ridge."""
+    if run.kind == "teacher":
+        return "trained"
+    # Without heads the states themselves were matched: then there is no head to go through.
+    heads = {n for n, how in run.provenance.get("heads", {}).items() if how.get("heads", True)}
+    # Both heads lead into the teacher; regression's needs no map, so that it goes first.
+    return next((f"{name} head" for name in ("regression", "crd") if name in heads), "ridge")
+
+
+def alignment_folder(run: RunFolder) -> Path:
+    return run.path / "alignment"
+
+
+def alignment_key(run: RunFolder) -> dict:
+    """What a student's alignment is made from; one with another key is stale."""
+    return {
+        "student": encoder_hash(run),
+        "teacher": encoder_hash(RunFolder.open(teacher_of(run))),
+        "through": alignment_of(run),
+    }
 
 
 # ---- pieces to words -----------------------------------------------------------------------

@@ -24,7 +24,7 @@ from core.data.text_corpus import corpus_path, paragraphs
 from core.data.video_library import load_library
 from core.extraction.clip_features import FeatureStore, MissingFeatures, load_features
 from core.feature_cache import CacheError, FeatureCache, entry_name
-from core.inference import Encoder, encoder_hash, teacher_of
+from core.inference import Encoder, alignment_folder, alignment_key, encoder_hash, teacher_of
 from core.models.run_folder import RunFolder, list_runs
 from core.records import Clip, ClipEmbeddings, TokenEmbeddings, Video, VideoLibrary
 
@@ -100,15 +100,19 @@ def embed_videos(library: str, teacher: str, batch_videos: int = 64, progress=No
         command=_command(library, run.name),
     )
     by_hash = {video.content_hash: video for video in videos}
+    if back := [key for key in cache.failures() if key in by_hash]:
+        cache.retry(back)
     encoder = None
     pending = cache.pending_shards()
     for number, shard in enumerate(pending):
         if progress:
             progress(number, len(pending), f"embed with {teacher}")
         encoder = encoder or Encoder.open(teacher)
-        cache.write_shard(
-            shard.index, _encode(encoder, shard.keys, by_hash, features, batch_videos)
-        )
+        # A cut-off call may have planned videos that have left the library since.
+        gone = {key: "It had left the library." for key in shard.keys if key not in by_hash}
+        present = [key for key in shard.keys if key in by_hash]
+        vectors = _encode(encoder, present, by_hash, features, batch_videos)
+        cache.write_shard(shard.index, vectors, gone)
     if pending or not _is_finished(cache):
         cache.finish()
     _derive(library, run)
@@ -290,11 +294,11 @@ def align_student(run: RunFolder) -> None:
     The text is not what pages show: the corpus' held-out file beside it (`<name>_heldout.txt`)
     where there is one, else lines drawn from the corpus; R² is on sentences left out of the fit.
     """
-    encoder = Encoder.open(run.name)
-    key = encoder.alignment_key()
-    facts = alignment.read_facts(encoder.alignment_folder)
+    key, folder = alignment_key(run), alignment_folder(run)
+    facts = alignment.read_facts(folder)
     if facts is not None and facts["made_from"] == key:
         return
+    encoder = Encoder.open(run.name)
     sentences = alignment_sentences(run)
     student, teacher = encoder.alignment_inputs(sentences), encoder.teacher.encode_text(sentences)
     pairs = _same_words(student, teacher)
@@ -305,7 +309,7 @@ def align_student(run: RunFolder) -> None:
         [sentences[i] for i in pairs[:, 2]],
         [teacher.tokens[i].text.lower() for i in pairs[:, 1]],
     )
-    alignment.save_map(encoder.alignment_folder, found, key)
+    alignment.save_map(folder, found, key)
 
 
 def _same_words(student: TokenEmbeddings, teacher: TokenEmbeddings) -> np.ndarray:

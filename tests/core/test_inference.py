@@ -7,59 +7,16 @@ import torch
 from core import inference
 from core.analysis import alignment
 from core.analysis.alignment import AlignmentError
-from core.config import DistillSettings, TeacherSettings, TextEncoderSettings
 from core.inference import Encoder
-from core.models.heads import HeadedObjective
 from core.models.run_folder import RunError, RunFolder
 from core.models.student import Student
-from core.models.teacher import Teacher
-from core.models.tokenizer import load_tokenizer
 
-SHAPE = TextEncoderSettings(
-    num_layers=2, hidden_size=32, num_heads=2, intermediate_size=64, max_tokens=24, dropout=0.1
-)
 SENTENCE = "Don't drop the how-to bottle: it shatters!"
 
 
-def save_teacher(name="teacher", seed=0, feature_size=6, **settings) -> RunFolder:
-    tokenizer = load_tokenizer("bert")
-    settings = TeacherSettings(
-        name=name, text=SHAPE, video_hidden=32, video_heads=2, joint_size=16, **settings
-    )
-    torch.manual_seed(seed)
-    model = Teacher(settings, tokenizer.vocab_size, feature_size)
-    sizes = {"vocab_size": tokenizer.vocab_size, "feature_size": feature_size}
-    return save_run("teacher", settings, model, {"model": sizes}, tokenizer)
-
-
-def save_student(name="student", objectives=(), seed=1, teacher="teacher") -> RunFolder:
-    tokenizer = load_tokenizer("bert")
-    settings = DistillSettings(name=name, teacher=teacher, text=SHAPE, objectives=objectives)
-    torch.manual_seed(seed)
-    model = Student(SHAPE, tokenizer.vocab_size)
-    heads = {
-        objective: {"student_size": 32, "teacher_size": 32, "heads": True}
-        for objective in objectives
-    }
-    provenance = {"model": {"vocab_size": tokenizer.vocab_size}, "heads": heads}
-    run = save_run("student", settings, model, provenance, tokenizer)
-    if heads:
-        modules = torch.nn.ModuleDict({k: HeadedObjective(k, **v) for k, v in heads.items()})
-        run.save_weights(modules.state_dict(), "float32", "heads.safetensors")
-    return run
-
-
-def save_run(kind, settings, model, provenance, tokenizer) -> RunFolder:
-    run = RunFolder.create(kind, settings, provenance)
-    run.save_weights(model.state_dict(), "float32")
-    tokenizer.save(run.path / "tokenizer")
-    run.write_status("finished", 1, 1)
-    return run
-
-
 @pytest.fixture
-def teacher(workspace) -> Encoder:
-    save_teacher()
+def teacher(saved) -> Encoder:
+    saved.teacher()
     return Encoder.open("teacher")
 
 
@@ -96,8 +53,7 @@ def test_a_word_is_the_renormalised_mean_of_its_pieces(teacher):
 
 def test_vectors_are_the_models_own(teacher):
     """Against a plain forward pass of the model on the same sentence alone."""
-    tokenizer = load_tokenizer("bert")
-    batch = tokenizer.encode_batch(["it falls"], 24).batch
+    batch = teacher.tokenizer.encode_batch(["it falls"], 24).batch
     with torch.no_grad():
         wanted = teacher.model.encode_text(batch).token_vectors[0, 1:3].numpy()
     np.testing.assert_allclose(teacher.encode_text(["it falls"]).vectors, wanted, atol=1e-3)
@@ -122,9 +78,9 @@ def test_nothing_to_read_gives_no_tokens(teacher):
 
 
 def test_other_scripts_emoji_and_accents_keep_their_places(teacher):
-    sentence = "Crème brûlée 🍮 schmilzt, 水 fließt"
+    sentence = "Crème brûlée 🍮, 水 fließt"
     text = teacher.encode_text([sentence])
-    assert [t.text for t in text.tokens] == ["Crème", "brûlée", "schmilzt", "水", "fließt"]
+    assert [t.text for t in text.tokens] == ["Crème", "brûlée", "水", "fließt"]
 
 
 def test_a_sentence_beyond_max_tokens_loses_its_end(teacher):
@@ -134,7 +90,7 @@ def test_a_sentence_beyond_max_tokens_loses_its_end(teacher):
 
 def test_hidden_states_are_the_layers_as_they_are(teacher):
     text = teacher.hidden_states(["it falls"], layer=1)
-    batch = load_tokenizer("bert").encode_batch(["it falls"], 24).batch
+    batch = teacher.tokenizer.encode_batch(["it falls"], 24).batch
     with torch.no_grad():
         states = teacher.model.encode_text(batch, all_states=True).all_states[1][0, 1:3].numpy()
     assert text.space == "hidden"
@@ -160,8 +116,8 @@ def test_windows_of_one_second_work():
     assert [(w.first, w.last) for w in inference.windows(3, 1)] == [(0, 1), (1, 2), (2, 3)]
 
 
-def test_a_video_that_fits_one_window_is_encoded_as_in_training(workspace):
-    save_teacher(window_sec=8)
+def test_a_video_that_fits_one_window_is_encoded_as_in_training(saved):
+    saved.teacher(window_sec=8)
     encoder = Encoder.open("teacher")
     features = np.random.default_rng(0).standard_normal((5, 6), dtype=np.float32)
     from core.models.video_encoder import video_batch
@@ -173,8 +129,8 @@ def test_a_video_that_fits_one_window_is_encoded_as_in_training(workspace):
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-3)
 
 
-def test_long_videos_have_a_unit_vector_for_every_second(workspace):
-    save_teacher(window_sec=8)
+def test_long_videos_have_a_unit_vector_for_every_second(saved):
+    saved.teacher(window_sec=8)
     encoder = Encoder.open("teacher")
     rng = np.random.default_rng(0)
     videos = [rng.standard_normal((n, 6), dtype=np.float32) for n in (50, 3, 9, 8)]
@@ -185,16 +141,16 @@ def test_long_videos_have_a_unit_vector_for_every_second(workspace):
         np.testing.assert_allclose(found, encoder.encode_seconds(features), atol=2e-3)
 
 
-def test_a_teacher_of_single_frames_is_shown_single_frames(workspace):
-    save_teacher(window_sec=8, image_only=True, streams="2d")
+def test_a_teacher_of_single_frames_is_shown_single_frames(saved):
+    saved.teacher(window_sec=8, image_only=True, streams="2d")
     encoder = Encoder.open("teacher")
     features = np.random.default_rng(0).standard_normal((5, 6), dtype=np.float32)
     one_by_one = [encoder.encode_seconds(features[i : i + 1])[0] for i in range(5)]
     np.testing.assert_allclose(encoder.encode_seconds(features), one_by_one, atol=1e-3)
 
 
-def test_with_cls_pooling_each_second_is_asked_as_a_clip(workspace):
-    save_teacher(window_sec=8, pooling="cls")
+def test_with_cls_pooling_each_second_is_asked_as_a_clip(saved):
+    saved.teacher(window_sec=8, pooling="cls")
     encoder = Encoder.open("teacher")
     features = np.random.default_rng(0).standard_normal((5, 6), dtype=np.float32)
     from core.models.video_encoder import video_batch
@@ -204,8 +160,8 @@ def test_with_cls_pooling_each_second_is_asked_as_a_clip(workspace):
     np.testing.assert_allclose(encoder.encode_seconds(features)[2], wanted.numpy(), atol=1e-3)
 
 
-def test_a_student_sees_no_video(teacher):
-    save_student()
+def test_a_student_sees_no_video(teacher, saved):
+    saved.student()
     with pytest.raises(RunError, match="sees no video. Use 'teacher'"):
         Encoder.open("student").encode_seconds(np.zeros((3, 6), np.float32))
 
@@ -240,11 +196,13 @@ def align(encoder: Encoder) -> None:
     wanted = encoder.teacher.encode_text(sentences())
     groups = np.repeat(np.arange(200), np.diff(wanted.text_offsets))
     fit = alignment.fit_ridge(text.vectors, wanted.vectors, groups, [t.text for t in text.tokens])
-    alignment.save_map(encoder.alignment_folder, fit, encoder.alignment_key())
+    alignment.save_map(
+        inference.alignment_folder(encoder.run), fit, inference.alignment_key(encoder.run)
+    )
 
 
-def test_an_unaligned_student_says_what_to_run(teacher):
-    save_student()
+def test_an_unaligned_student_says_what_to_run(teacher, saved):
+    saved.student()
     with pytest.raises(AlignmentError, match="python -m core embed --run student"):
         Encoder.open("student").encode_text(["it falls"])
 
@@ -253,8 +211,8 @@ def test_an_unaligned_student_says_what_to_run(teacher):
     ("objectives", "how", "width"),
     [((), "ridge", 32), (("nst",), "ridge", 32), (("nst", "crd"), "crd head", 128)],
 )
-def test_students_come_in_through_their_head_or_a_ridge_map(teacher, objectives, how, width):
-    save_student(objectives=objectives)
+def test_students_come_in_through_their_head_or_a_ridge_map(teacher, saved, objectives, how, width):
+    saved.student(objectives=objectives)
     student = Encoder.open("student")
     assert student.alignment == how and not student.has_joint_space
     assert student.alignment_inputs(["it falls"]).vectors.shape == (2, width)
@@ -266,11 +224,11 @@ def test_students_come_in_through_their_head_or_a_ridge_map(teacher, objectives,
     np.testing.assert_allclose(np.linalg.norm(text.vectors.astype(float), axis=1), 1, atol=2e-3)
 
 
-def test_a_regression_student_goes_through_the_teachers_own_projection(teacher):
-    save_student(objectives=("regression",))
+def test_a_regression_student_goes_through_the_teachers_own_projection(teacher, saved):
+    saved.student(objectives=("regression",))
     student = Encoder.open("student")
     assert student.alignment == "regression head"
-    batch = load_tokenizer("bert").encode_batch(["it falls"], 24).batch
+    batch = teacher.tokenizer.encode_batch(["it falls"], 24).batch
     head = student.run.load_heads()["regression"].student_head
     with torch.no_grad():
         states = student.model.encode_text(batch).token_states
@@ -278,9 +236,9 @@ def test_a_regression_student_goes_through_the_teachers_own_projection(teacher):
     np.testing.assert_allclose(student.alignment_inputs(["it falls"]).vectors, wanted, atol=1e-5)
 
 
-def test_a_student_equal_to_its_teacher_is_aligned_perfectly(teacher):
+def test_a_student_equal_to_its_teacher_is_aligned_perfectly(teacher, saved):
     """The joint vectors are not linear in the states, but with 15 word types nearly so."""
-    run = save_student()
+    run = saved.student()
     own = {
         k.removeprefix("text_encoder."): v
         for k, v in teacher.model.state_dict().items()
@@ -295,13 +253,13 @@ def test_a_student_equal_to_its_teacher_is_aligned_perfectly(teacher):
     assert (same * wanted).sum(1).mean() > 0.95
 
 
-def test_an_alignment_of_older_weights_is_refused(teacher):
-    save_student()
+def test_an_alignment_of_older_weights_is_refused(teacher, saved):
+    saved.student()
     align(Encoder.open("student"))
     Encoder.open("student").encode_text(["it falls"])
     torch.manual_seed(7)
     run = RunFolder.open("student")
-    run.save_weights(Student(SHAPE, 30522).state_dict(), "float32")
+    run.save_weights(Student(saved.shape, teacher.tokenizer.vocab_size).state_dict(), "float32")
     with pytest.raises(AlignmentError, match="other weights"):
         Encoder.open("student").encode_text(["it falls"])
 
