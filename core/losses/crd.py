@@ -101,9 +101,13 @@ class CRD(DistillationObjective):
         total = self._judge(own, candidates, first, log_mean)
         if self.queue is not None:
             total = (total + self._judge(own.swapped(), candidates.swapped(), first, log_mean)) / 2
-            if self.training:
+            if self._learning():
                 self.queue.push(batch)
         return global_mean(total, len(own.ids))
+
+    def _learning(self) -> bool:
+        """Whether this call may change the buffers: all ranks then see the same batch."""
+        return self.training and torch.is_grad_enabled()
 
     def _check_size(self, found: int) -> None:
         if self.queue is not None and found != self.head_size:
@@ -128,7 +132,7 @@ class CRD(DistillationObjective):
         if self.offset_is_set:
             return self.offset - self.offset_negatives.log()
         log_mean, num_negatives = log_mean_score(own, batch, first, self.temperature)
-        if self.training and num_negatives > 0:  # a batch of one token says nothing of Z
+        if self._learning() and num_negatives > 0:  # a batch of one token says nothing of Z
             self.offset_negatives.fill_(num_negatives)
             self.offset.copy_(log_mean + math.log(num_negatives))
             self.offset_is_set.fill_(True)

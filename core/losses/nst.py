@@ -38,7 +38,9 @@ class NST(DistillationObjective):
 def _unit_channels(states: Tensor, mask: Tensor) -> Tensor:
     """Channels of length 1 over the real tokens, scaled so that the Gram is a mean [B, L, D]."""
     kept = states.masked_fill(~mask[..., None], 0)  # filled, not multiplied: NaN · 0 is NaN
-    return F.normalize(kept, dim=1) * states.shape[2] ** -0.5
+    # The floor keeps channels that are zero everywhere, and their gradient, at zero.
+    lengths = kept.square().sum(dim=1, keepdim=True).clamp(min=1e-24).sqrt()  # [B, 1, D]
+    return kept * (states.shape[2] ** -0.5 / lengths)
 
 
 def _token_distance(student: Tensor, teacher: Tensor) -> Tensor:
