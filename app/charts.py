@@ -104,7 +104,7 @@ def _plain(text: str) -> str:
 
 def _lay_out(figure: go.Figure, title: str, x_title: str, y_title: str) -> None:
     figure.update_layout(
-        title={"text": _plain(title), "x": 0, "font": {"size": 15}} if title else None,
+        title={"text": _plain(title), "x": 0.01, "font": {"size": 15}} if title else None,
         height=340,
         margin={"l": 10, "r": 10, "t": 44 if title else 10, "b": 10},
         legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0},

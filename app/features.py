@@ -44,16 +44,17 @@ def show_state(shelf: resources.Shelf) -> None:
     done = {(entry.kind, entry.name) for entry in found if entry.finished}
     names = {kind: sorted({n for k, n in done if k == kind}) for kind in ("frame", "temporal")}
     runs = sorted({name for kind, name in done if kind == "embeddings"})
+    badges = []
     if not names["frame"] and not names["temporal"]:
-        st.markdown(":orange-badge[:material/pending: no features yet]")
+        badges.append(":orange-badge[:material/pending: no features yet]")
     else:
         backbones = escape(" + ".join(names["frame"] + names["temporal"]))
         missing = len(shelf.videos) - len(with_features(shelf))
         some = f", not for {count(missing, 'video')}" if missing else ""
-        st.markdown(f":green-badge[:material/check: features: {backbones}{some}]")
+        badges.append(f":green-badge[:material/check: features: {backbones}{some}]")
     if runs:
-        shown = escape(", ".join(runs))
-        st.markdown(f":green-badge[:material/check: searchable with {shown}]")
+        badges.append(f":green-badge[:material/check: searchable with {escape(', '.join(runs))}]")
+    st.markdown(" ".join(badges))
     teachers = {run.name for run in resources.trained_runs() if run.kind == "teacher"}
     if not done or (teachers and not teachers <= set(runs)):
         preparation.offer(

@@ -65,14 +65,8 @@ def show_moment(library, readings, token, place: int, rank: int, moment: Moment)
         [score_badge(moment, COLORS[place])],
         clip.caption,
         f"{video.path.name} · {span(clip.start_sec, clip.end_sec)}",
-    )
-    st.button(
-        "Look inside",
-        key=f"inside-{place}-{rank}",
-        icon=":material/zoom_in:",
-        type="tertiary",
-        on_click=viewstate.put,
-        kwargs={"video": clip.video_id, "at": None},
+        action="Look inside",
+        on_action=lambda: viewstate.put(video=clip.video_id, at=None),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,12 +33,15 @@ def show_player(
     title: str = "",
     asked: int = 0,
     aspect: str = "16 / 9",
+    action: str = "",
+    on_action: Callable[[], None] | None = None,
 ) -> None:
     """Show one player. Times are seconds of the original video.
 
     `span` is the matched piece, drawn above the bar and played first; `at_sec` is where the
     player stands when it appears. A new `asked` sends it to `at_sec` again. In a gallery all
-    screens have one `aspect`; `own_aspect` gives the video's.
+    screens have one `aspect`; `own_aspect` gives the video's. `action` is the text of a button
+    that calls `on_action`.
     """
     start, end = span
     data = {
@@ -55,8 +58,9 @@ def show_player(
         "badges": [vars(badge) for badge in badges],
         "caption": caption,
         "title": title,
+        "action": action,
     }
-    mount("player", key, data)
+    mount("player", key, data, on_acted_change=on_action or (lambda: None))
 
 
 def own_aspect(video: Video) -> str:

@@ -22,7 +22,7 @@ STATES = {
 def objectives_of(run: RunInfo) -> str:
     if run.kind == "teacher":
         return "video and text"
-    return " + ".join(run.objectives) or "text only"
+    return f"text, {' + '.join(run.objectives)}" if run.objectives else "text only"
 
 
 def table(runs: Sequence[RunInfo]) -> dict[str, list]:
@@ -33,7 +33,7 @@ def table(runs: Sequence[RunInfo]) -> dict[str, list]:
         "kind": [run.kind for run in rows],
         "learns from": [objectives_of(run) for run in rows],
         "state": [run.state for run in rows],
-        "progress": [run.step / max(1, run.steps) for run in rows],
+        "progress": [100 * run.step / max(1, run.steps) for run in rows],
         "steps": [run.step for run in rows],
         "validation loss": [validation_loss(run.name) for run in rows],
         "begun": [begun(run) for run in rows],

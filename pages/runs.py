@@ -40,7 +40,7 @@ def show_table() -> None:
         hide_index=True,
         column_config={
             "run": st.column_config.TextColumn(pinned=True),
-            "progress": st.column_config.ProgressColumn(format="percent"),
+            "progress": st.column_config.ProgressColumn(format="%.0f %%", max_value=100),
             "steps": st.column_config.NumberColumn(format="localized"),
             "validation loss": st.column_config.NumberColumn(format="%.3f"),
             "begun": st.column_config.DatetimeColumn(format="distance"),
@@ -132,8 +132,9 @@ def show_grounding(chosen: list[str]) -> None:
     if len(libraries) > 1:
         library = st.segmented_control("Library", libraries, default=library, required=True)
     own = [report for report in reports if report["library"] == library]
+    first = own[0]
     st.caption(
-        f"On {count(own[0]['clips'], 'clip')} of {count(own[0]['videos'], f'{own[0]['split']} video')} "
+        f"On {count(first['clips'], 'clip')} of {count(first['videos'], first['split'] + ' video')} "
         f"of library {escape(library)}. Bars: the share that is right, with a bootstrap interval "
         "over videos. Diamonds: what chance would give."
     )

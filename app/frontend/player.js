@@ -62,8 +62,12 @@ class Player {
     this.badges = element("span", "badges");
     this.under.append(this.time, this.badges);
     this.caption = element("p", "caption");
+    this.foot = element("div", "foot");
     this.title = element("p", "title");
-    this.root.append(this.screen, this.bar, this.under, this.caption, this.title);
+    this.action = element("button", "action");
+    this.action.addEventListener("click", () => this.act());
+    this.foot.append(this.title, this.action);
+    this.root.append(this.screen, this.bar, this.under, this.caption, this.foot);
     this.host.append(this.root);
   }
 
@@ -110,7 +114,9 @@ class Player {
     this.caption.textContent = data.caption || "";
     this.caption.hidden = !data.caption;
     this.title.textContent = data.title || "";
-    this.title.hidden = !data.title;
+    this.action.textContent = data.action || "";
+    this.action.hidden = !data.action;
+    this.foot.hidden = !data.title && !data.action;
     if (!old || old.src !== data.src) this.load();
     else if (moved) this.seek(data.at);
     this.drawButtons();
@@ -262,9 +268,10 @@ class Player {
 
 const players = new WeakMap();
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   let player = players.get(parentElement);
   if (!player) players.set(parentElement, (player = new Player(parentElement)));
+  player.act = () => setTriggerValue("acted", true);
   player.show(data);
   return () => {
     player.close();

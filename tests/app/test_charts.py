@@ -1,0 +1,40 @@
+import numpy as np
+
+from app.charts import MAX_POINTS, figures_chart, loss_curves, smoothed, thinned
+
+
+def test_smoothing_starts_at_the_first_value_and_follows():
+    values = np.array([4.0, 2.0, 2.0])
+    assert np.array_equal(smoothed(values, 0.0), values)
+    # By hand: weights 0.5·0.5 and 0.5, over their sum 0.75; then 0.125, 0.25, 0.5 over 0.875.
+    assert np.allclose(smoothed(values, 0.5), [4.0, 2 + 2 / 3, 2 + 2 / 7])
+
+
+def test_thinning_keeps_first_and_last_point():
+    steps = np.arange(10_001.0)
+    few, values = thinned(steps, -steps)
+    assert len(few) == MAX_POINTS and few[0] == 0 and few[-1] == 10_000
+    assert np.array_equal(values, -few)
+
+
+def test_every_curve_is_a_named_line_and_names_are_no_html():
+    figure = loss_curves({"train": ([1, 2], [3.0, 2.0]), "<b>x</b>": ([1], [1.0])}, "loss")
+    assert [trace.name for trace in figure.data] == ["train", "<b>x</b>"]
+    assert "<b>" not in figure.data[1].hovertemplate.removesuffix("</extra>")
+    assert figure.layout.xaxis.title.text == "training step"
+    assert figure.data[1].mode == "markers"  # a single point would be no visible line
+
+
+def test_smoothed_curves_keep_the_raw_one_behind():
+    figure = loss_curves({"train": ([1, 2, 3], [3.0, 2.0, 4.0])}, "loss", True, 0.9)
+    assert len(figure.data) == 2 and list(figure.data[0].y) == [3.0, 2.0, 4.0]
+    assert figure.layout.yaxis.type == "log"
+
+
+def test_figures_stand_beside_their_chance_level():
+    row = {"model": "t", "name": "R@1", "value": 0.6, "chance": 0.1, "low": 0.5, "high": 0.7}
+    figure = figures_chart([row, {**row, "model": "s", "value": 0.3, "low": 0.2, "high": 0.35}])
+    bars, chance = figure.data[:2], figure.data[2]
+    assert [bar.x[0] for bar in bars] == [0.6, 0.3]
+    assert np.allclose(bars[0].error_x.array, 0.1) and np.allclose(bars[0].error_x.arrayminus, 0.1)
+    assert chance.name == "chance" and list(chance.x) == [0.1]
