@@ -64,12 +64,17 @@ class HeadedObjective(nn.Module):
             self.student_head = DistillationHead(student_size, wanted)
             if self.loss.teacher_head:
                 self.teacher_head = DistillationHead(teacher_size, wanted)
-        elif self.loss.needs_equal_size and student_size != teacher_size:
+        elif self._compares_directly and student_size != teacher_size:
             raise SettingsError(
                 f"Without heads '{name}' wants a student as wide as its teacher: found "
                 f"{student_size} and {teacher_size}. Set text.hidden_size={teacher_size}, or "
                 "heads=true."
             )
+
+    @property
+    def _compares_directly(self) -> bool:
+        """Whether a student's vector is set against a teacher's, so that sizes must agree."""
+        return self.loss.needs_equal_size or self.loss.teacher_head
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor | None, **extra) -> Tensor:
         """states [B, L, Hs] and [B, L, Ht], or logits [M, V] each, or vokens int64 [B, L]."""
