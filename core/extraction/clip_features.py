@@ -1,0 +1,522 @@
+"""Extract both feature streams of a library, resumably, and read them back.
+
+    extract(ExtractSettings(library="kitchen"))
+    features = load_features("kitchen", "efficientnet-lite0", "motion")
+    features.video("boiling-water")  # float32 [seconds, dim]
+
+Each stream is one cache entry, cached_features/<library>/{frame,temporal}-<backbone>-<hash>/,
+keyed by the videos' content hash: a renamed file keeps its features, a changed one loses them.
+torch is needed to extract, not to read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import filelock
+import numpy as np
+
+from core.config import ExtractSettings, library_root
+from core.data.video_library import load_library
+from core.extraction import backbones, video_features, worker_pool
+from core.extraction.decoding import UnreadableVideo
+from core.feature_cache import (
+    CacheError,
+    FeatureCache,
+    entry_name,
+    find_entries,
+    settings_hash,
+)
+from core.records import Video, VideoLibrary
+
+Progress = Callable[[int, int, str], None]
+
+STREAMS = {"2d": "frame", "temporal": "temporal"}  # stream -> kind of its entry and backbone
+KILLED = "The process that read it ended"
+_WAIT_SEC = 600.0  # for other ranks, without a new shard from any of them
+_MODULE = "core.extraction.extraction_worker"
+
+
+class ExtractError(RuntimeError):
+    """Extraction could not be done or finished; the message says what to do."""
+
+
+class MissingFeatures(CacheError):
+    """Features that were not extracted; the message has the command that does it."""
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """What an extraction left behind."""
+
+    library: str
+    num_videos: int
+    failed: dict[str, str] = field(default_factory=dict)  # video id -> why it has no features
+
+
+# ---- extracting ------------------------------------------------------------------------------
+
+
+def extract(settings: ExtractSettings, progress: Progress | None = None) -> ExtractReport:
+    """Compute both streams for every video of a library that lacks them.
+
+    May be killed at any moment and run again. Under torchrun each rank takes its share of the
+    shards. progress(done, total, message) is called for every video.
+
+    Raises ExtractError when nothing could be read, a rank or worker failed, or another
+    extraction of the same library is running; BackboneError for a backbone that is not there.
+    """
+    progress = progress or (lambda done, total, message: None)
+    library = load_library(settings.library)
+    if not library.videos:
+        raise ExtractError(
+            f"Library '{library.name}' has no videos. Run: python -m core import FOLDER"
+        )
+    with _only_one(settings.library, _rank()):
+        caches = plan(settings, library)
+        _plan_retries(caches, library)
+        jobs = _pending_jobs(caches)
+        mine = [job for i, job in enumerate(jobs) if i % _world_size() == _rank()]
+        _run(settings, library, caches, mine, progress)
+        _finish(caches, progress)
+    return _report(library, caches)
+
+
+def plan(settings: ExtractSettings, library: VideoLibrary) -> dict[str, FeatureCache]:
+    """The cache entry of each stream, planned for all videos of the library."""
+    weights = {video.content_hash: float(video.num_steps) for video in library.videos}
+    caches = {}
+    for stream, kind in STREAMS.items():
+        name = backbone_name(settings, stream)
+        entry = entry_settings(settings, stream)
+        folder = entry_name(kind, backbones.folder_name(name), entry)
+        caches[stream] = FeatureCache.create(
+            library_root(settings.library) / folder,
+            settings=entry,
+            keys=sorted(weights),
+            weights=weights,
+            command=extract_command(settings),
+        )
+    return caches
+
+
+def entry_settings(settings: ExtractSettings, stream: str) -> dict:
+    """All that a stream's features depend on besides the videos."""
+    kind = STREAMS[stream]
+    facts = backbones.describe_backbone(kind, backbone_name(settings, stream))
+    return facts | {"kind": kind, "decoder": settings.decoder}
+
+
+def backbone_name(settings: ExtractSettings, stream: str) -> str:
+    return settings.frame_backbone if stream == "2d" else settings.temporal_backbone
+
+
+def extract_command(settings: ExtractSettings) -> str:
+    """The command line that extracts with these settings."""
+    default = ExtractSettings()
+    words = ["python -m core extract", f"--library {settings.library}"]
+    flags = {"frame_backbone": "frame", "temporal_backbone": "temporal", "decoder": "decoder"}
+    for name, flag in flags.items():
+        if getattr(settings, name) != getattr(default, name):
+            words.append(f"--{flag} {getattr(settings, name)}")
+    return " ".join(words)
+
+
+def _pending_jobs(caches: dict[str, FeatureCache]) -> list[dict]:
+    """Shards to write, both streams together where they lack the same keys.
+
+    Whatever a crash or a bad disk did to finished shards is found here by their checksums.
+    """
+    jobs: dict[tuple[str, ...], dict[str, int]] = {}
+    for stream, cache in caches.items():
+        for shard in cache.pending_shards("full"):
+            jobs.setdefault(shard.keys, {})[stream] = shard.index
+    return [{"keys": list(keys), "shards": shards, "failed": {}} for keys, shards in jobs.items()]
+
+
+def _run(settings, library, caches, jobs: list[dict], progress: Progress) -> None:
+    if not jobs:
+        return
+    counter = _Counter(library, sum(len(job["keys"]) for job in jobs), progress)
+    if settings.workers <= 1 or len(jobs) == 1 or _world_size() > 1:
+        encoder = ShardEncoder(settings, library, caches)
+        for job in jobs:
+            encoder.encode(job, counter.hear)
+        return
+    setup = {"settings": vars(settings), "folders": _folders(caches)}
+    # Bad videos are few; one that kills its worker twice is passed over.
+    deaths: dict[str, int] = {}
+
+    def on_death(job: dict, how: str) -> dict | None:
+        key = counter.current(job)
+        deaths[key] = deaths.get(key, 0) + 1
+        counter.take_back(job)
+        if deaths[key] < 2:
+            return job
+        return job | {"failed": job["failed"] | {key: f"{KILLED}: {how}."}}
+
+    worker_pool.run_jobs(
+        _MODULE, setup, jobs, settings.workers, lambda job, m: counter.hear(m), on_death
+    )
+
+
+def _folders(caches: dict[str, FeatureCache]) -> dict[str, str]:
+    return {stream: str(cache.directory) for stream, cache in caches.items()}
+
+
+class _Counter:
+    """Counts videos for the progress bar and knows which one each shard is at."""
+
+    def __init__(self, library: VideoLibrary, total: int, progress: Progress):
+        self.names = {video.content_hash: video.video_id for video in library.videos}
+        self.total, self.done, self.progress = total, 0, progress
+        self._at: dict[str, int] = {}  # first key of a job -> videos of it that are done
+
+    def hear(self, message: dict) -> None:
+        """A video was begun (or skipped): those before it are done."""
+        job, position = message["job"], message["position"]
+        self.done += position - self._at.get(job, 0)
+        self._at[job] = position
+        key = message.get("key", "")
+        self.progress(self.done, self.total, self.names.get(key, ""))
+
+    def current(self, job: dict) -> str:
+        """The key at which the job's worker died."""
+        position = self._at.get(job["keys"][0], 0)
+        return job["keys"][min(position, len(job["keys"]) - 1)]
+
+    def take_back(self, job: dict) -> None:
+        """The job starts anew."""
+        self.done -= self._at.pop(job["keys"][0], 0)
+
+
+class ShardEncoder:
+    """Encodes whole shards with loaded backbones; one per process."""
+
+    def __init__(self, settings: ExtractSettings, library: VideoLibrary, caches: dict):
+        self.settings, self.caches = settings, caches
+        self.videos = {video.content_hash: video for video in library.videos}
+        self.backbones = {
+            "2d": backbones.load_frame_backbone(settings.frame_backbone),
+            "temporal": backbones.load_temporal_backbone(settings.temporal_backbone),
+        }
+
+    def encode(self, job: dict, hear: Callable[[dict], None]) -> None:
+        """Encode the job's videos and write its shard of each stream."""
+        rows: dict[str, dict[str, np.ndarray]] = {stream: {} for stream in job["shards"]}
+        failed: dict[str, str] = dict(job["failed"])
+        name = job["keys"][0]
+        for position, key in enumerate(job["keys"]):
+            hear({"job": name, "position": position, "key": key})
+            if key in failed:
+                continue
+            try:
+                for stream, array in self._encode_video(key, job["shards"]).items():
+                    rows[stream][key] = array
+            except UnreadableVideo as error:
+                failed[key] = str(error)
+        for stream, index in job["shards"].items():
+            self.caches[stream].write_shard(index, rows[stream], failed)
+        hear({"job": name, "position": len(job["keys"])})
+
+    def _encode_video(self, key: str, streams) -> dict[str, np.ndarray]:
+        if key not in self.videos:
+            raise UnreadableVideo(f"{video_features.GONE}: it has left the library.")
+        chosen = {stream: self.backbones[stream] for stream in streams}
+        settings = self.settings
+        found = video_features.encode_video(
+            self.videos[key], chosen, settings.decoder, settings.batch_frames
+        )
+        for stream, array in found.items():
+            _check_range(stream, array, self.caches[stream].dtype)
+        return found
+
+
+def _check_range(stream: str, array: np.ndarray, dtype: np.dtype) -> None:
+    """Features that half precision cannot hold would be kept as infinity."""
+    with np.errstate(over="ignore"):
+        if not np.isfinite(array.astype(dtype)).all():
+            raise UnreadableVideo(f"Its {stream} features are not finite as {dtype}.")
+
+
+# ---- second attempts -------------------------------------------------------------------------
+
+
+def _plan_retries(caches: dict[str, FeatureCache], library: VideoLibrary) -> None:
+    """Plan another attempt at videos whose failure may be over: files back, memory free."""
+    if _world_size() > 1:
+        return
+    videos = {video.content_hash: video for video in library.videos}
+    for cache in caches.values():
+        # While shards are missing the first attempt is still going on.
+        if cache.pending_shards():
+            continue
+        failures = cache.failures()
+        again = [k for k, why in failures.items() if k in videos and _is_over(videos[k], why)]
+        if again:
+            cache.retry(again)
+
+
+def _is_over(video: Video, reason: str) -> bool:
+    if reason.startswith((video_features.GONE, video_features.CHANGED)):
+        return video.path.is_file() and video_features.file_hash(video.path) == video.content_hash
+    return reason.startswith(KILLED)
+
+
+# ---- one of several processes ----------------------------------------------------------------
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", 0))
+
+
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _only_one(library: str, rank: int) -> filelock.FileLock:
+    """The lock of an extraction; the system frees it even when its holder is killed."""
+    lock = filelock.FileLock(library_root(library) / f".extract-{rank}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise ExtractError(
+            f"Features of '{library}' are being extracted by another process. "
+            "Wait until it is done, or end it, then run the command again."
+        ) from None
+    return lock
+
+
+def _finish(caches: dict[str, FeatureCache], progress: Progress) -> None:
+    """Write the manifests, once all ranks' shards are there."""
+    _wait(caches, _pending_of_others, "shards of other processes", progress)
+    if _rank() == 0:
+        for cache in caches.values():
+            if not is_finished(cache):
+                cache.finish()
+    _wait(caches, _unfinished, "process 0 to finish", progress)
+
+
+def is_finished(cache: FeatureCache) -> bool:
+    """Whether the entry can be read and holds all that is planned."""
+    try:
+        return FeatureCache.open(cache.directory).is_complete()
+    except CacheError:
+        return False
+
+
+def _pending_of_others(caches: dict[str, FeatureCache]) -> int:
+    return sum(len(cache.pending_shards()) for cache in caches.values())
+
+
+def _unfinished(caches: dict[str, FeatureCache]) -> int:
+    return sum(not is_finished(cache) for cache in caches.values())
+
+
+def _wait(caches, count: Callable[[dict], int], what: str, progress: Progress) -> None:
+    """Wait until `count` is 0; raise ExtractError when it stays as it is for ten minutes."""
+    left, since = count(caches), time.monotonic()
+    while left:
+        if _world_size() == 1 or time.monotonic() - since > _WAIT_SEC:
+            directories = ", ".join(str(cache.directory) for cache in caches.values())
+            raise ExtractError(
+                f"Waited for {what}: {left} still missing in {directories}. "
+                f"Run again: {next(iter(caches.values())).command}"
+            )
+        progress(0, left, f"waiting for {what}: {left} to go")
+        time.sleep(0.5)
+        before, left = left, count(caches)
+        if left < before:
+            since = time.monotonic()
+
+
+def _report(library: VideoLibrary, caches: dict[str, FeatureCache]) -> ExtractReport:
+    failures: dict[str, str] = {}
+    for cache in caches.values():
+        failures |= cache.failures()
+    failed = {
+        v.video_id: failures[v.content_hash] for v in library.videos if v.content_hash in failures
+    }
+    if len(failed) == len(library.videos):
+        first = next(iter(failed))
+        raise ExtractError(
+            f"None of the {len(failed)} videos of '{library.name}' could be read. "
+            f"'{first}': {failed[first]}"
+        )
+    return ExtractReport(library.name, len(library.videos), failed)
+
+
+# ---- reading -------------------------------------------------------------------------------
+
+
+class FeatureStore:
+    """The features of a library's videos, all chosen streams side by side."""
+
+    def __init__(self, library: VideoLibrary, caches: dict[str, FeatureCache]):
+        self.library = library.name
+        self._caches = caches
+        self._videos = {video.video_id: video for video in library.videos}
+        self.stream_dims = {stream: cache.dim for stream, cache in caches.items()}
+        self.dim = sum(self.stream_dims.values())
+        self.video_ids = tuple(
+            v.video_id
+            for v in library.videos
+            if all(v.content_hash in cache for cache in caches.values())
+        )
+
+    @property
+    def key(self) -> str:
+        """Hash of all that the features depend on besides the videos: for provenance."""
+        parts = {stream: settings_hash(c.settings) for stream, c in self._caches.items()}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Video id -> why it has no features."""
+        reasons: dict[str, str] = {}
+        for cache in self._caches.values():
+            reasons |= cache.failed
+        return {
+            v.video_id: reasons[v.content_hash]
+            for v in self._videos.values()
+            if v.content_hash in reasons
+        }
+
+    def video(self, video_id: str) -> np.ndarray:
+        """One row a second: float32 [S, dim]. Raises MissingFeatures, naming the command."""
+        video = self._videos.get(video_id)
+        if video is None:
+            raise MissingFeatures(f"No video '{video_id}' in library '{self.library}'.")
+        parts = [self._read(video, stream) for stream in self._caches]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def _read(self, video: Video, stream: str) -> np.ndarray:
+        cache = self._caches[stream]
+        if video.content_hash not in cache:
+            why = cache.failed.get(video.content_hash, "it was not extracted")
+            raise MissingFeatures(
+                f"No {stream} features for video '{video.video_id}' in {cache.directory}: {why}. "
+                f"Run: {cache.command}"
+            )
+        rows = cache.read(video.content_hash)
+        if len(rows) != video.num_steps:
+            raise MissingFeatures(
+                f"Video '{video.video_id}' has {video.num_steps} seconds, its {stream} features "
+                f"{len(rows)}. Delete {cache.directory}, then run: {cache.command}"
+            )
+        return rows
+
+
+def load_features(
+    library: str | VideoLibrary,
+    frame: str = ExtractSettings.frame_backbone,
+    temporal: str = ExtractSettings.temporal_backbone,
+    streams: str = "2d+temporal",
+) -> FeatureStore:
+    """Open a library's features. streams: "2d", "temporal" or "2d+temporal".
+
+    Where a backbone was extracted more than once (other weights or decoder), the entry that
+    covers most of the library is taken, the newest of these. Raises MissingFeatures.
+    """
+    library = load_library(library) if isinstance(library, str) else library
+    names = {"2d": frame, "temporal": temporal}
+    caches = {
+        stream: _open_entry(library, stream, names[stream], _command(library, frame, temporal))
+        for stream in split_streams(streams)
+    }
+    store = FeatureStore(library, caches)
+    if not store.video_ids:
+        command = next(iter(caches.values())).command
+        raise MissingFeatures(
+            f"No video of library '{library.name}' has {streams} features. Run: {command}"
+        )
+    return store
+
+
+def feature_state(
+    library: str | VideoLibrary, frame: str | None = None, temporal: str | None = None
+) -> dict[str, dict[str, bool]]:
+    """Which streams each video has: {video_id: {"2d": True, "temporal": False}}.
+
+    Without a backbone's name any backbone counts. Entries that cannot be read count as absent.
+    """
+    library = load_library(library) if isinstance(library, str) else library
+    entries = {
+        "2d": _readable(library, "2d", frame),
+        "temporal": _readable(library, "temporal", temporal),
+    }
+    return {
+        v.video_id: {
+            stream: any(v.content_hash in cache for cache in caches)
+            for stream, caches in entries.items()
+        }
+        for v in library.videos
+    }
+
+
+def split_streams(streams: str) -> tuple[str, ...]:
+    """ "2d+temporal" -> ("2d", "temporal"), always in this order."""
+    parts = streams.split("+")
+    if not parts or sorted(set(parts)) != sorted(parts) or not set(parts) <= STREAMS.keys():
+        raise ValueError(f"Wanted streams '2d', 'temporal' or '2d+temporal', found '{streams}'.")
+    return tuple(stream for stream in STREAMS if stream in parts)
+
+
+def _command(library: VideoLibrary, frame: str, temporal: str) -> str:
+    return extract_command(
+        ExtractSettings(library=library.name, frame_backbone=frame, temporal_backbone=temporal)
+    )
+
+
+def _open_entry(library: VideoLibrary, stream: str, name: str, command: str) -> FeatureCache:
+    found, complaints = [], []
+    for directory in _entries(library, stream, name):
+        try:
+            cache = FeatureCache.open(directory, command=command)
+            _refuse_old_recipe(cache, stream, name)
+        except CacheError as error:
+            complaints.append(str(error))
+            continue
+        covered = sum(video.content_hash in cache for video in library.videos)
+        found.append((covered, (directory / "manifest.json").stat().st_mtime_ns, cache))
+    if found:
+        return max(found, key=lambda entry: entry[:2])[2]
+    if complaints:
+        raise MissingFeatures(complaints[0])
+    raise MissingFeatures(
+        f"No {stream} features by '{name}' for library '{library.name}' in "
+        f"{library_root(library.name)}. Run: {command}"
+    )
+
+
+def _refuse_old_recipe(cache: FeatureCache, stream: str, name: str) -> None:
+    wanted = backbones.recipe_of(STREAMS[stream], name)
+    found = cache.settings.get("recipe")
+    if found != wanted:
+        raise CacheError(
+            f"Stale: {cache.directory} was made by recipe {found} of '{name}', which is at "
+            f"{wanted} now. Run: {cache.command}"
+        )
+
+
+def _readable(library: VideoLibrary, stream: str, name: str | None) -> list[FeatureCache]:
+    caches = []
+    for directory in _entries(library, stream, name):
+        try:
+            caches.append(FeatureCache.open(directory))
+        except CacheError:
+            continue  # unfinished or damaged: for a view of what there is, absent
+    return caches
+
+
+def _entries(library: VideoLibrary, stream: str, name: str | None) -> list[Path]:
+    kind, root = STREAMS[stream], library_root(library.name)
+    if name is not None:
+        return find_entries(root, kind, backbones.folder_name(name))
+    return sorted(path for path in root.glob(f"{kind}-*") if path.is_dir())
