@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
 
-Curve = tuple[Sequence[float], Sequence[float]]  # steps, values
-
 MAX_POINTS = 2000  # of one curve; more than a screen has columns
 
 
+@dataclass(frozen=True)
+class Curve:
+    """One line of a chart: `place` chooses the colour, validation is dotted."""
+
+    name: str
+    steps: Sequence[float]
+    values: Sequence[float]
+    place: int = 0
+    dotted: bool = False
+
+
 def loss_curves(
-    curves: Mapping[str, Curve],
-    title: str,
-    log_scale: bool = False,
-    smoothing: float = 0.0,
-    dashed: Sequence[str] = (),
+    curves: Sequence[Curve], title: str, log_scale: bool = False, smoothing: float = 0.0
 ) -> go.Figure:
-    """One line for each name over training steps; with smoothing the raw line shines through."""
+    """Curves over training steps; with smoothing the raw line shines through."""
     figure = go.Figure()
-    for number, (name, (steps, values)) in enumerate(curves.items()):
-        steps, values = thinned(np.asarray(steps, float), np.asarray(values, float))
-        line = {"width": 2, "dash": "dot" if name in dashed else "solid"}
+    for curve in curves:
+        steps, values = thinned(np.asarray(curve.steps, float), np.asarray(curve.values, float))
+        color = _color(curve.place)
         if smoothing > 0 and len(values) > 2:
             figure.add_scatter(
-                x=steps, y=values, mode="lines", line={"width": 1}, opacity=0.25,
-                hoverinfo="skip", showlegend=False, legendgroup=name, marker_color=_color(number),
-                line_color=_color(number),
+                x=steps, y=values, mode="lines", opacity=0.25, hoverinfo="skip",
+                line={"width": 1, "color": color},
             )  # fmt: skip
             values = smoothed(values, smoothing)
         figure.add_scatter(
-            x=steps, y=values, mode="lines" if len(values) > 1 else "markers", name=name,
-            line={**line, "color": _color(number)}, marker={"size": 8, "color": _color(number)},
-            legendgroup=name, hovertemplate="step %{x:,}: %{y:.4g}<extra>" + _plain(name) + "</extra>",
+            x=steps, y=values, mode="lines" if len(values) > 1 else "markers",
+            name=_plain(curve.name), marker={"size": 8, "color": color},
+            line={"width": 2, "dash": "dot" if curve.dotted else "solid", "color": color},
+            hovertemplate="%{y:.4g}",
         )  # fmt: skip
     _lay_out(figure, title, "training step", "loss")
+    figure.update_layout(showlegend=False, height=300)
     if log_scale:
         figure.update_yaxes(type="log", dtick=1, minor={"ticks": "outside"})
     return figure
@@ -55,7 +62,7 @@ def figures_chart(rows: Sequence[Mapping]) -> go.Figure:
         figure.add_bar(
             y=[_plain(row["name"]) for row in own], x=value, name=_plain(model), orientation="h",
             marker_color=_color(number),
-            error_x={"type": "data", "symmetric": False, "thickness": 1.5, "width": 3,
+            error_x={"type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": "#8a8f91",
                      "array": np.array([row["high"] for row in own]) - value,
                      "arrayminus": value - np.array([row["low"] for row in own])},
             hovertemplate="%{y}: %{x:.1%}<extra>" + _plain(model) + "</extra>",
@@ -64,13 +71,13 @@ def figures_chart(rows: Sequence[Mapping]) -> go.Figure:
     figure.add_scatter(
         y=[_plain(row["name"]) for row in first], x=[row["chance"] for row in first],
         mode="markers", name="chance", hovertemplate="chance: %{x:.1%}<extra></extra>",
-        marker={"symbol": "diamond-open", "size": 11, "line": {"width": 2}, "color": "#8a8f91"},
+        marker={"symbol": "diamond-open", "size": 11, "line": {"width": 2.5}, "color": "#8a8f91"},
     )  # fmt: skip
     _lay_out(figure, "", "share that is right", "")
-    figure.update_xaxes(range=[0, 1], tickformat=".0%")
+    figure.update_xaxes(range=[0, 1.03], dtick=0.2, tickformat=".0%")
     figure.update_yaxes(autorange="reversed", automargin=True)
     bars = len(rows) + len(first)
-    figure.update_layout(height=140 + 22 * bars, barmode="group", bargap=0.3, hovermode="closest")
+    figure.update_layout(height=140 + 22 * bars, barmode="group", bargap=0.45, hovermode="closest")
     return figure
 
 

@@ -70,11 +70,13 @@ def show_chosen(library, readings, token, video: Video, clips: list[Clip]) -> No
     show_player(
         PLAYER,
         piece_around(library, video, at_sec, PLAYER),
+        video,
         (float(peak), min(peak + 1.0, video.duration_sec)),
         at_sec,
         strips,
         title=f"{video.path.name} · {length(video.duration_sec)} · {video.width}×{video.height}",
         aspect=own_aspect(video),
+        on_sought=lambda second: viewstate.put(at=second),
     )
     show_timeline("closeup-captions", PLAYER, video, at_sec, clips)
 

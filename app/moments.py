@@ -32,7 +32,7 @@ def show_best(library: str, readings: list[Reading], token: int) -> list[list[Mo
     for place, column in enumerate(st.columns(2, gap="medium")):
         with column:
             color = "green" if place == 0 else "orange"
-            st.markdown(f"#### :{color}[:material/circle:] {escape(readings[place].run)}")
+            st.markdown(f"#### :{color}[●] {escape(readings[place].run)}")
             show_gallery(library, readings, token, place, found[place], num_columns=2)
     return found
 
@@ -59,6 +59,7 @@ def show_moment(library, readings, token, place: int, rank: int, moment: Moment)
     show_player(
         key,
         piece_around(library, video, moment.start_sec, key),
+        video,
         (clip.start_sec, clip.end_sec),
         moment.start_sec,
         strips_of(library, readings, token, clip.video_id),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import streamlit as st
 
 from app.components import mount
 from app.heat import Heat
@@ -25,6 +26,7 @@ class Badge:
 def show_player(
     key: str,
     piece: Piece,
+    video: Video,
     span: tuple[float, float],
     at_sec: float,
     strips: Sequence[Heat] = (),
@@ -35,13 +37,15 @@ def show_player(
     aspect: str = "16 / 9",
     action: str = "",
     on_action: Callable[[], None] | None = None,
+    on_sought: Callable[[float], None] | None = None,
 ) -> None:
     """Show one player. Times are seconds of the original video.
 
     `span` is the matched piece, drawn above the bar and played first; `at_sec` is where the
     player stands when it appears. A new `asked` sends it to `at_sec` again. In a gallery all
     screens have one `aspect`; `own_aspect` gives the video's. `action` is the text of a button
-    that calls `on_action`.
+    that calls `on_action`. Of a long video only a piece is loaded: with `on_sought` there are
+    buttons that ask for a second outside it.
     """
     start, end = span
     data = {
@@ -49,6 +53,8 @@ def show_player(
         "src": piece.url,
         "offset": piece.start_sec,
         "length": piece.length_sec,
+        "total": video.duration_sec,
+        "turns": on_sought is not None,
         "start": round(start, 3),
         "end": round(end, 3),
         "at": round(at_sec, 3),
@@ -60,7 +66,17 @@ def show_player(
         "title": title,
         "action": action,
     }
-    mount("player", key, data, on_acted_change=on_action or (lambda: None))
+
+    def sought() -> None:
+        second = st.session_state[key].get("sought")
+        if second is not None and on_sought:
+            on_sought(float(second))
+
+    mount("player", key, data, on_acted_change=on_action or _nothing, on_sought_change=sought)
+
+
+def _nothing() -> None:
+    """What a player without an action does when its button is pressed: it has none."""
 
 
 def own_aspect(video: Video) -> str:

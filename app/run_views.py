@@ -53,14 +53,15 @@ def validation_loss(run_name: str) -> float | None:
     return min(losses) if losses else None
 
 
-def curves(metrics: Sequence[dict], term: str) -> dict[str, Curve]:
+def curves(name: str, metrics: Sequence[dict], term: str, place: int) -> list[Curve]:
     """Training and validation curves of one term ("loss" is the weighted sum), where logged."""
-    found = {}
+    found = []
     for split in ("train", "validation"):
         points = [(m["step"], value_of(m, term)) for m in metrics if m["split"] == split]
         points = [(step, value) for step, value in points if value is not None]
         if points:
-            found[split] = ([step for step, _ in points], [value for _, value in points])
+            label = f"{name}, {split}"
+            found.append(Curve(label, *map(list, zip(*points)), place, split == "validation"))
     return found
 
 

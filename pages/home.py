@@ -86,7 +86,8 @@ def show_runs(runs: list) -> None:
         return
     states = Counter(run.state for run in runs)
     st.caption(", ".join(f"{number} {state}" for state, number in states.most_common()))
-    for run in list(reversed(runs))[:8]:
+    newest_first = sorted(reversed(runs), key=lambda run: run.kind != "teacher")
+    for run in newest_first[:8]:
         st.page_link(
             PAGES / "runs.py",
             label=f"**{escape(run.name)}** · {run.kind}, {run.state}",

@@ -114,7 +114,15 @@ def show_video(shelf: resources.Shelf, video: Video) -> None:
     left, right = st.columns([7, 5], gap="medium")
     with left, explained():
         piece = piece_around(shelf.name, video, at_sec, PLAYER)
-        show_player(PLAYER, piece, (0.0, 0.0), at_sec, aspect=own_aspect(video))
+        show_player(
+            PLAYER,
+            piece,
+            video,
+            (0.0, 0.0),
+            at_sec,
+            aspect=own_aspect(video),
+            on_sought=lambda second: viewstate.put(at=second),
+        )
         st.caption(" · ".join(facts(shelf, video)))
     with right:
         captioned = [clip for clip in clips if clip.caption]

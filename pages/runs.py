@@ -67,10 +67,10 @@ def choose_runs(runs: list[RunInfo]) -> tuple[str, str | None]:
 
 def show_facts(chosen: list[str]) -> None:
     infos = {run.name: run for run in resources.runs()}
-    for name in chosen:
+    for name, color in zip(chosen, ("green", "orange")):
         run = infos[name]
         facts = [
-            f"**{escape(name)}**",
+            f":{color}[●] **{escape(name)}**",
             run_views.STATES.get(run.state, escape(run.state)),
             f"{run.kind}, {escape(run_views.objectives_of(run))}",
             f"{run.step:,} of {count(run.steps, 'step')}",
@@ -94,6 +94,7 @@ def show_curves(chosen: list[str], was_live: bool) -> None:
         left, right = st.columns([1, 2], vertical_alignment="bottom")
         log_scale = left.toggle("Logarithmic", key="log", bind="query-params")
         smoothing = right.slider("Smoothing", 0.0, 0.98, 0.0, 0.02, key="smooth", width=360)
+        st.caption("Solid lines: training. Dotted lines: validation, on what was held out.")
         names = list(dict.fromkeys(t for lines in metrics.values() for t in run_views.terms(lines)))
         grid = st.grid(2, min_column_width=330)
         for term in ["loss", *names]:
@@ -106,14 +107,13 @@ def show_curves(chosen: list[str], was_live: bool) -> None:
 
 
 def show_chart(metrics: dict[str, list], term: str, log_scale: bool, smoothing: float) -> None:
-    lines, dashed = {}, []
-    for name, logged in metrics.items():
-        for split, curve in run_views.curves(logged, term).items():
-            label = split if len(metrics) == 1 else f"{name}, {split}"
-            lines[label] = curve
-            dashed += [label] * (split == "validation")
+    lines = [
+        curve
+        for place, (name, logged) in enumerate(metrics.items())
+        for curve in run_views.curves(name, logged, term, place)
+    ]
     title = "loss, weighted sum of its terms" if term == "loss" else f"{term} term"
-    figure = charts.loss_curves(lines, title, log_scale, smoothing, dashed)
+    figure = charts.loss_curves(lines, title, log_scale, smoothing)
     st.plotly_chart(figure, key=f"curve-{term}", config={"displaylogo": False})
 
 

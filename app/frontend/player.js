@@ -60,7 +60,11 @@ class Player {
     this.under = element("div", "under");
     this.time = element("span", "time");
     this.badges = element("span", "badges");
-    this.under.append(this.time, this.badges);
+    this.earlier = element("button", "turn", "‹ earlier");
+    this.later = element("button", "turn", "later ›");
+    this.earlier.addEventListener("click", () => this.turn(this.data.offset - 1));
+    this.later.addEventListener("click", () => this.turn(this.data.offset + this.data.length + 1));
+    this.under.append(this.time, this.earlier, this.later, this.badges);
     this.caption = element("p", "caption");
     this.foot = element("div", "foot");
     this.title = element("p", "title");
@@ -113,7 +117,11 @@ class Player {
     }));
     this.caption.textContent = data.caption || "";
     this.caption.hidden = !data.caption;
-    this.title.textContent = data.title || "";
+    this.caption.title = data.caption || "";
+    this.title.textContent = this.title.title = data.title || "";
+    // Of a long video only a piece is loaded; these bring the next one.
+    this.earlier.hidden = !data.turns || data.offset <= 0;
+    this.later.hidden = !data.turns || data.offset + data.length >= data.total - 0.05;
     this.action.textContent = data.action || "";
     this.action.hidden = !data.action;
     this.foot.hidden = !data.title && !data.action;
@@ -193,7 +201,7 @@ class Player {
     const sec = this.now();
     const { offset, length } = this.data;
     this.marker.style.left = `${Math.min(100, Math.max(0, (100 * (sec - offset)) / length))}%`;
-    this.time.textContent = `${clock(sec)} / ${clock(offset + length)}`;
+    this.time.textContent = `${clock(sec)} / ${clock(this.data.total)}`;
     this.root.dataset.currentTime = sec.toFixed(3);
     if (this.video.readyState >= 2 && !this.video.seeking) this.root.dataset.ready = "true";
     this.bar.setAttribute("aria-valuenow", sec.toFixed(1));
@@ -272,6 +280,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   let player = players.get(parentElement);
   if (!player) players.set(parentElement, (player = new Player(parentElement)));
   player.act = () => setTriggerValue("acted", true);
+  player.turn = (sec) => setTriggerValue("sought", sec);
   player.show(data);
   return () => {
     player.close();

@@ -1,6 +1,6 @@
 import numpy as np
 
-from app.charts import MAX_POINTS, figures_chart, loss_curves, smoothed, thinned
+from app.charts import MAX_POINTS, Curve, figures_chart, loss_curves, smoothed, thinned
 
 
 def test_smoothing_starts_at_the_first_value_and_follows():
@@ -18,15 +18,18 @@ def test_thinning_keeps_first_and_last_point():
 
 
 def test_every_curve_is_a_named_line_and_names_are_no_html():
-    figure = loss_curves({"train": ([1, 2], [3.0, 2.0]), "<b>x</b>": ([1], [1.0])}, "loss")
-    assert [trace.name for trace in figure.data] == ["train", "<b>x</b>"]
-    assert "<b>" not in figure.data[1].hovertemplate.removesuffix("</extra>")
+    one = Curve("train", [1, 2], [3.0, 2.0])
+    other = Curve("<b>x</b>", [1], [1.0], place=1, dotted=True)
+    figure = loss_curves([one, other], "loss")
+    assert [trace.name for trace in figure.data] == ["train", "&lt;b&gt;x&lt;/b&gt;"]
     assert figure.layout.xaxis.title.text == "training step"
     assert figure.data[1].mode == "markers"  # a single point would be no visible line
+    assert [trace.line.dash for trace in figure.data] == ["solid", "dot"]
+    assert figure.data[0].line.color != figure.data[1].line.color
 
 
 def test_smoothed_curves_keep_the_raw_one_behind():
-    figure = loss_curves({"train": ([1, 2, 3], [3.0, 2.0, 4.0])}, "loss", True, 0.9)
+    figure = loss_curves([Curve("train", [1, 2, 3], [3.0, 2.0, 4.0])], "loss", True, 0.9)
     assert len(figure.data) == 2 and list(figure.data[0].y) == [3.0, 2.0, 4.0]
     assert figure.layout.yaxis.type == "log"
 
