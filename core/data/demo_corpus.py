@@ -157,6 +157,7 @@ _PLAIN = (
     "{person} pushes the {colour} one and drops the {colour2} one.",
     "{person} pours something {where} and is pouring it {mood}.",
     "They are stacking the {colour} ones on the {colour2} ones {where}.",
+    "{person} stacked the {colour} ones {where} {when}.",
     "The {colour} one is falling and {person} is dropping the {colour2} one.",
     "{person} will pour the water and stack the {colour} ones {when}.",
 )

@@ -163,8 +163,9 @@ class _Painter:
             if not track.visible[frame]:
                 continue
             x, y, angle = track.x[frame], track.y[frame], track.angle[frame]
-            near = 1 - min(abs(self.take.floor - y) / 80, 1)
-            _lay_shadow(picture, x + 2, self.take.floor + 4, 13, 0.35 * near)
+            floor = self.take.floor[frame]
+            near = 1 - min(abs(floor - y) / 80, 1)
+            _lay_shadow(picture, x + 2, floor + 4, 13, 0.35 * near)
             lay(
                 picture, self.pieces[shard.piece], x, y, angle, track.wide[frame], track.high[frame]
             )
@@ -176,7 +177,7 @@ class _Painter:
         turn = np.radians(angle)
         across = (outline[:, 0] * np.cos(turn) - outline[:, 1] * np.sin(turn)) * wide
         down = (outline[:, 0] * np.sin(turn) + outline[:, 1] * np.cos(turn)) * high
-        floor = self.take.floor
+        floor = self.take.floor[frame]
         if self.story.script == "stack" and track is self.take.prop and x > 136:
             floor = y + down.max()  # it stands on the box
         lifted = np.clip((floor - (y + down.max())) / 110, 0, 1)
@@ -253,7 +254,7 @@ class _Painter:
         _tint_water(picture, surface.astype(np.float32), self.story.scene, time)
 
 
-_WATER = {"tank": ((206, 150, 62), 0.34), "pool": ((214, 168, 60), 0.40)}
+_WATER = {"tank": ((226, 158, 48), 0.30), "pool": ((222, 170, 52), 0.30)}
 
 
 @lru_cache(maxsize=2)
@@ -262,9 +263,12 @@ def _water_layer(scene: str) -> tuple[np.ndarray, np.ndarray]:
     colour, amount = _WATER[scene]
     top = int(WATER_TOP) - 16
     rows = np.linspace(0, 1, PICTURE - top, dtype=np.float32)[:, None, None]
-    alpha = amount + 0.22 * rows
+    alpha = amount + 0.20 * rows
     tint = np.float32(colour) * (1.06 - 0.42 * rows)
     return (tint * alpha).astype(np.float32), (1 - alpha).astype(np.float32)
+
+
+_RAY_DEPTH = np.exp(-np.arange(-16, PICTURE - WATER_TOP, dtype=np.float32) / 70)[:, None]
 
 
 def _tint_water(picture: np.ndarray, surface: np.ndarray, scene: str, time: float) -> None:
@@ -279,8 +283,8 @@ def _tint_water(picture: np.ndarray, surface: np.ndarray, scene: str, time: floa
     tinted = region * through + added
     x = np.arange(PICTURE, dtype=np.float32)[None]
     rays = np.sin(x * 0.07 - rows * 0.025 + 0.9 * time) * np.sin(x * 0.031 + 0.6 * time)
-    tinted += (7.0 * rays * np.exp(-(rows - WATER_TOP) / 70))[..., None]
-    edge = np.exp(-(((rows - surface[None] - 0.8) / 1.3) ** 2)) * 90
+    tinted += (8.0 * rays * _RAY_DEPTH)[..., None]
+    edge = np.clip(1.6 - np.abs(rows - surface[None] - 0.8), 0, 1) * 46
     mixed = region + (tinted - region) * below[..., None] + edge[..., None]
     picture[top:] = np.clip(mixed, 0, 255).astype(np.uint8)
 
@@ -356,7 +360,10 @@ def _particles(story: Story, take: Take) -> list[_Particles]:
         found.append(
             _Particles(
                 *(first, take.frame_rate, x + side * rng.uniform(4, 22, n)),
-                *(take.floor - rng.uniform(0, 5, n), side * rng.uniform(14, 60, n) * strength),
+                *(
+                    take.floor[first] - rng.uniform(0, 5, n),
+                    side * rng.uniform(14, 60, n) * strength,
+                ),
                 *(-rng.uniform(4, 22, n), 0.0, rng.uniform(5, 11, n), None),
                 *(rng.uniform(0.35, 0.8, n), True),
             )

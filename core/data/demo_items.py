@@ -1,9 +1,9 @@
 """The demo world's two probes: what happens (demo_physics) and in which order (demo_time).
 
 Minimal pairs, as in PIQA and TRACIE. Only the conjunction of subject and outcome decides, so
-no count of single words can: each outcome of a pair is right for half of that pair's items,
-each template, place and label side is right and wrong equally often, and so is each order word
-for every subject.
+no count of single words can: items come in blocks of four, in which each outcome (or order
+word) is right twice, once on either side, with one template. In demo_time a block has one
+subject, so not even subject and order word together tell; it takes the word named first too.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def write_physics_items(items: int, seed: int) -> list[ProbeItem]:
                 for label in (0, 1):
                     fact = _fact(family, decks[right].draw())
                     wrong = outcomes[1 - outcomes.index(right)]
-                    written.append(_physics_item(fact, wrong, label, template, props))
+                    block = f"{family}:{'/'.join(outcomes)}:{quad}"
+                    written.append(_physics_item(fact, wrong, label, template, props, block))
     return _number("demo_physics", written, rng)
 
 
@@ -92,7 +93,8 @@ def write_time_items(items: int, seed: int) -> list[ProbeItem]:
         template = _TIME[(number // len(facts) + number) % len(_TIME)]
         for named_first in ORDER_FAMILIES[fact.family]:
             for label in (0, 1):
-                written.append(_time_item(fact, named_first, label, template, props))
+                block = f"{fact.fact_id}:{number // len(facts)}"
+                written.append(_time_item(fact, named_first, label, template, props, block))
     return _number("demo_time", written, rng)
 
 
@@ -106,7 +108,9 @@ def _quads(items: int) -> list[tuple[str, tuple[str, str], int]]:
     return plan
 
 
-def _physics_item(fact: Fact, wrong: str, label: int, template, props: _Decks) -> ProbeItem:
+def _physics_item(
+    fact: Fact, wrong: str, label: int, template, props: _Decks, block: str
+) -> ProbeItem:
     context, form = template
     thing, material, colour, phrase = props.noun_phrase(fact)
     right_text, wrong_text = _ending(fact.outcome, form), _ending(wrong, form)
@@ -117,11 +121,14 @@ def _physics_item(fact: Fact, wrong: str, label: int, template, props: _Decks) -
         context=context.format(np=phrase),
         choices=choices,
         label=label,
-        metadata=_metadata(fact, fact.outcome, wrong, context, thing, material, colour),
+        metadata=_metadata(fact, fact.outcome, wrong, context, thing, material, colour)
+        | {"block": block},
     )
 
 
-def _time_item(fact: Fact, named_first: str, label: int, context: str, props: _Decks) -> ProbeItem:
+def _time_item(
+    fact: Fact, named_first: str, label: int, context: str, props: _Decks, block: str
+) -> ProbeItem:
     thing, material, colour, phrase = props.noun_phrase(fact)
     named_second = next(a for a in ORDER_FAMILIES[fact.family] if a != named_first)
     one, two = ACTION_WORDS[named_first][1], ACTION_WORDS[named_second][1]
@@ -131,7 +138,7 @@ def _time_item(fact: Fact, named_first: str, label: int, context: str, props: _D
     choices = (texts[right], texts[wrong]) if label == 0 else (texts[wrong], texts[right])
     text = context.format(np=phrase).replace("a orange", "an orange")
     metadata = _metadata(fact, right, wrong, context, thing, material, colour)
-    metadata |= {"order": [fact.outcome, *fact.other], "named_first": named_first}
+    metadata |= {"order": [fact.outcome, *fact.other], "named_first": named_first, "block": block}
     return ProbeItem("", "demo_time", text, choices, label, metadata)
 
 

@@ -43,7 +43,7 @@ class Finish:
 FINISHES = {
     "rubber": Finish(0.42, 0.62, 0.16, 9, 0.05),
     "wood": Finish(0.46, 0.62, 0.14, 18, 0.03),
-    "metal": Finish(0.40, 0.30, 0.85, 42, 0.15, bands=0.75),
+    "metal": Finish(0.52, 0.42, 0.85, 42, 0.15, bands=0.75),
     "glass": Finish(0.72, 0.30, 1.25, 75, 0.45, opacity=0.42),
     "clay": Finish(0.40, 0.66, 0.10, 14, 0.0),
     "stone": Finish(0.38, 0.68, 0.04, 8, 0.0),
@@ -199,7 +199,7 @@ def _wood(shape: Shape, colour) -> Look:
 def _metal(shape: Shape, colour) -> Look:
     brushed = cv2.GaussianBlur(noise(SPRITE, 110, 4, 1), (0, 0), sigmaX=9, sigmaY=0.4)
     steel = np.float32([0.80, 0.76, 0.74])
-    tint = colour * 0.55 + steel * 0.36
+    tint = colour * 0.62 + steel * 0.40
     normals = shape.normals.copy()
     normals[..., 1] += 0.10 * brushed
     normals /= np.linalg.norm(normals, axis=2, keepdims=True)

@@ -15,10 +15,10 @@ from core.data.demo_story import Beat, Story
 
 PICTURE = 256
 FLOOR = 212.0
-SHELF_TOP, SHELF_EDGE = 112.0, 128.0
-SHELF_FLOOR = 232.0
-WATER_TOP, WATER_BOTTOM = 122.0, 236.0
-BOWL_X, BOWL_TOP = 176.0, 178.0
+SHELF_TOP, SHELF_EDGE = 116.0, 124.0
+SHELF_FLOOR = 236.0
+WATER_TOP, WATER_BOTTOM = 126.0, 238.0
+BOWL_X, BOWL_TOP = 182.0, 178.0
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Take:
 
     frames: int
     frame_rate: int
-    floor: float
+    floor: np.ndarray  # [frames] the level under the prop: a shelf ends
     prop: Track
     base: Track | None = None
     hand: Track | None = None  # its fingertips
@@ -74,16 +74,19 @@ class _Set:
         self.rng = np.random.default_rng([story.seed, 6])
         self.frames = max(1, round(story.duration_sec * frame_rate))
         self.hull = shape_of(story.prop.thing).hull
-        self.scale = float(self.rng.uniform(*_SCALES.get(story.script, (0.80, 0.90))))
+        self.scale = float(self.rng.uniform(*_SCALES.get(story.script, (0.94, 1.06))))
         self.floor = {"shelf": SHELF_TOP, "water": WATER_BOTTOM}.get(story.script, FLOOR)
         x = float(self.rng.uniform(*_STARTS.get(story.script, (112, 144))))
         y = self.floor - self.support(0)
         if story.script == "drop":
-            y = 14 + self.height()
+            y = 30 + self.height()
         if story.script == "water":
-            y = max(12 + self.height(), WATER_TOP - 38 - self.support(0))
+            y = max(20 + self.height(), WATER_TOP - 34 - self.support(0))
         self.take = Take(
-            self.frames, frame_rate, self.floor, Track.still(self.frames, x, y, self.scale)
+            self.frames,
+            frame_rate,
+            np.full(self.frames, self.floor),
+            Track.still(self.frames, x, y, self.scale),
         )
 
     def support(self, angle: float, high: float = 1.0) -> float:
@@ -113,17 +116,17 @@ class _Set:
 
 
 _SCALES = {
-    "water": (0.68, 0.76),
-    "shelf": (0.68, 0.76),
-    "stack": (0.66, 0.72),
-    "pour": (0.72, 0.78),
-    "drop": (0.76, 0.86),
+    "water": (0.80, 0.88),
+    "shelf": (0.80, 0.86),
+    "stack": (0.76, 0.82),
+    "pour": (0.84, 0.90),
+    "drop": (0.86, 0.96),
 }
 _STARTS = {
-    "push": (62, 74),
-    "shelf": (44, 50),
-    "stack": (62, 68),
-    "pour": (84, 92),
+    "push": (60, 68),
+    "shelf": (46, 50),
+    "stack": (64, 70),
+    "pour": (78, 86),
     "shake-hide": (104, 136),
 }
 
@@ -188,11 +191,12 @@ def _fall(s: _Set, beat: Beat) -> None:
     if s.story.script == "water":
         land = WATER_TOP - s.support(0) * 0.7
     else:
-        s.floor = s.take.floor = SHELF_FLOOR if s.story.script == "shelf" else FLOOR
+        s.floor = SHELF_FLOOR if s.story.script == "shelf" else FLOOR
+        s.take.floor[frames.start :] = s.floor
         land = s.floor - s.support(0)
     track.y[frames] = start_y + (land - start_y) * (time / duration) ** 2
     if s.story.script == "shelf":
-        track.x[frames] = track.x[frames.start - 1] + 44 * time / duration
+        track.x[frames] = track.x[frames.start - 1] + 34 * time / duration
         lean = 10.0 * np.sin(np.pi * time / duration)
         track.angle[frames] = track.angle[frames.start - 1] + lean
     s.hold(beat, y=land)
@@ -213,13 +217,12 @@ def _bounce(s: _Set, beat: Beat) -> None:
     gravity = 2 * height / fall_time**2
     hops = _hops(fall_time, beat.end_sec - beat.start_sec)
     lift, press, start = np.zeros_like(time), np.zeros_like(time), 0.0
-    for number, air in enumerate(hops):
+    for air in hops:
         inside = (time >= start) & (time < start + air)
         since = time[inside] - start
         lift[inside] = 0.5 * gravity * since * (air - since)
         press += 0.26 * (air / hops[0]) * np.exp(-(((time - start) / 0.055) ** 2))
         start += air
-        del number
     tilt = 16 * np.sin(2 * np.pi * time / max(hops[0], 0.2)) * np.exp(-1.6 * time)
     base = track.angle[frames.start - 1]
     track.angle[frames] = base + tilt
@@ -346,7 +349,7 @@ def _travel(s: _Set) -> float:
     """How far a pushed thing gets."""
     if s.story.script == "shelf":
         return SHELF_EDGE + 4 - s.take.prop.x[-1]
-    return float(s.rng.uniform(104, 122))
+    return float(s.rng.uniform(106, 122))
 
 
 def _glide(s: _Set, beat: Beat) -> np.ndarray:
@@ -396,7 +399,7 @@ def _tip(s: _Set, beat: Beat) -> None:
     after = np.clip(time - fall, 0, None)
     rebound = 9 * np.abs(np.sin(np.pi * after / 0.22)) * np.exp(-7 * after)
     angle = np.where(time < fall, falling, 90 - rebound)
-    corner = self_corner(s)
+    corner = _corner(s)
     track.angle[frames] = angle
     turn = np.radians(angle)
     pivot_x = track.x[frames.start - 1] + corner[0]
@@ -409,7 +412,7 @@ def _tip(s: _Set, beat: Beat) -> None:
     _pushing_hand(s, beat, 0.35)
 
 
-def self_corner(s: _Set) -> np.ndarray:
+def _corner(s: _Set) -> np.ndarray:
     """The foot's right corner from the sprite's middle, in pixels."""
     foot = s.hull[s.hull[:, 1] > s.hull[:, 1].max() - 0.05]
     return np.array([foot[:, 0].max(), s.hull[:, 1].max()]) * 100 * s.scale
@@ -493,8 +496,8 @@ def _pour(s: _Set, beat: Beat) -> None:
     share = time / (beat.end_sec - beat.start_sec)
     raised = _ease(np.clip(share / 0.25, 0, 1)) - _ease(np.clip((share - 0.78) / 0.22, 0, 1))
     x0, y0 = track.x[frames.start - 1], track.y[frames.start - 1]
-    track.x[frames] = x0 + 16 * raised
-    track.y[frames] = y0 - 62 * raised
+    track.x[frames] = x0 + 14 * raised
+    track.y[frames] = y0 - 70 * raised
     track.angle[frames] = 104 * raised
     s.take.stream = np.zeros((s.frames, 3))
     lip = np.array([0.07 if s.story.prop.thing == "bottle" else 0.2, s.hull[:, 1].min()])
@@ -511,8 +514,8 @@ def _pour(s: _Set, beat: Beat) -> None:
 
 def _place_base(s: _Set) -> None:
     hull = shape_of("box").hull
-    scale = 0.84
-    s.take.base = Track.still(s.frames, 176, FLOOR - hull[:, 1].max() * 100 * scale, scale)
+    scale = 0.92
+    s.take.base = Track.still(s.frames, 180, FLOOR - hull[:, 1].max() * 100 * scale, scale)
 
 
 def _stack(s: _Set, beat: Beat) -> None:
@@ -521,7 +524,7 @@ def _stack(s: _Set, beat: Beat) -> None:
     share = time / (beat.end_sec - beat.start_sec)
     x0, y0 = track.x[frames.start - 1], track.y[frames.start - 1]
     base = s.take.base
-    top = FLOOR - 100 * 0.84 * (0.3875 + 0.32)  # the middle of the box's upper face
+    top = FLOOR - 92 * (0.3875 + 0.32)  # the middle of the box's upper face
     x1, y1 = base.x[0] + 1, top - s.support(0)
     over = min(y1 - 14, y0 - 40)
     up = _ease(np.clip(share / 0.34, 0, 1))

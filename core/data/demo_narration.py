@@ -130,24 +130,28 @@ _SAID = {
         "the {material} {thing} spins around and around.",
         "you can see the {thing} spinning.",
         "the {material} one is spinning on the {place}.",
+        "the {material} {thing} spun around two times.",
     ),
     "jump": (
         "it jumps up high.",
         "the {material} {thing} jumps up and down.",
         "you can see the {thing} jumping.",
         "the {material} one is jumping on the {place}.",
+        "the {material} {thing} jumped two times.",
     ),
     "shake": (
         "it shakes from side to side.",
         "the {thing} shakes a lot.",
         "you can see the {thing} shaking.",
         "the {material} {thing} is shaking on the {place}.",
+        "the {material} {thing} shook like this.",
     ),
     "hide": (
         "it hides behind the board.",
         "the {thing} hides behind the board for a moment.",
         "you can see the {thing} hiding.",
         "the {material} {thing} is hiding behind the board.",
+        "the {material} {thing} hid behind the board.",
     ),
     "pour": (
         "Now I pour the water into the bowl.",

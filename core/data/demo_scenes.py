@@ -7,7 +7,6 @@ import numpy as np
 
 from core.data.demo_materials import noise
 from core.data.demo_motion import (
-    FLOOR,
     SHELF_EDGE,
     SHELF_TOP,
     WATER_BOTTOM,
@@ -112,7 +111,18 @@ def _lawn(rng: np.random.Generator) -> np.ndarray:
         rows = np.arange(_SIZE)[:, None]
         inside = np.clip((rows - ridge[None]) / 3, 0, 1)[..., None].astype(np.float32)
         image = image * (1 - inside) + _rgb(0.30, 0.55, 0.33) * tone * 1.3 * inside
-    image = _blur(image, 4.5)
+    tree_x = int(rng.integers(40, 470))
+    cv2.rectangle(image, (tree_x - 8, 230), (tree_x + 8, 326), (0.20, 0.30, 0.42), -1)
+    for _ in range(26):
+        spot = rng.normal([tree_x, 175], [34, 34])
+        tone = float(rng.uniform(0.75, 1.25))
+        leaf = [float(v) for v in _rgb(0.27, 0.52, 0.22) * tone]
+        cv2.circle(image, (int(spot[0]), int(spot[1])), int(rng.integers(16, 34)), leaf, -1)
+    for x in range(int(rng.integers(0, 24)) - 30, _SIZE, 30):
+        points = [(x, 336), (x, 292), (x + 9, 280), (x + 18, 292), (x + 18, 336)]
+        cv2.fillPoly(image, [np.int32(points)], (0.93, 0.95, 0.96))
+    cv2.rectangle(image, (0, 300), (_SIZE, 308), (0.88, 0.90, 0.92), -1)
+    image = _blur(image, 3.6)
     top = 330
     grass = _gradient(_rgb(0.36, 0.60, 0.24), _rgb(0.42, 0.70, 0.27), _SIZE - top)
     blades = cv2.GaussianBlur(noise(_SIZE, 128, 50, 1), (0, 0), sigmaX=0.8, sigmaY=3.5)
@@ -160,7 +170,7 @@ def _stage(rng: np.random.Generator) -> np.ndarray:
     centre = 0.5 + rng.uniform(-0.06, 0.06)
     pool = np.exp(-(((x - centre) / 0.34) ** 2 + ((y - 0.80) / 0.13) ** 2))
     cone = np.exp(-(((x - centre) / (0.07 + 0.26 * y)) ** 2)) * 0.5
-    return image * (0.42 + 0.75 * np.maximum(pool, cone))[..., None] + 0.07 * cone[..., None]
+    return image * (0.62 + 0.85 * np.maximum(pool, cone))[..., None] + 0.09 * cone[..., None]
 
 
 def _shelf(rng: np.random.Generator) -> np.ndarray:
@@ -198,10 +208,23 @@ def _tank(rng: np.random.Generator) -> np.ndarray:
     y, x = np.mgrid[0:_SIZE, 0:_SIZE].astype(np.float32)
     image += 0.16 * np.exp(-(((x - lamp_x) ** 2 + (y - 60) ** 2) / 130**2))[..., None]
     bottom = int(2 * WATER_BOTTOM)
-    image[bottom:] = _shift(_rgb(0.50, 0.40, 0.32), rng, 0.03)
-    sand = slice(bottom - 6, bottom + 12)
-    image[sand] = _rgb(0.86, 0.78, 0.60) * (1 + 0.14 * noise(_SIZE, 120, 70, 1)[sand, :, None])
-    return image
+    _lay_floor(image, _planks(_SIZE - bottom - 16, _rgb(0.66, 0.47, 0.31), rng, 5), bottom + 16)
+    sand = slice(bottom - 8, bottom + 16)
+    image[sand] = _rgb(0.90, 0.80, 0.60) * (1 + 0.20 * noise(_SIZE, 120, 70, 1)[sand, :, None])
+    for _ in range(46):
+        x, y = int(rng.integers(20, _SIZE - 20)), bottom - 6 + int(rng.integers(-4, 8))
+        grey = float(rng.uniform(0.45, 0.85))
+        size = (int(rng.integers(4, 11)), int(rng.integers(3, 7)))
+        cv2.ellipse(
+            image, (x, y), size, 0, 0, 360, (grey * 0.9, grey * 0.97, grey), -1, cv2.LINE_AA
+        )
+    # The glass: two panes end on, and a streak of light on the front one.
+    for x in (14, _SIZE - 26):
+        image[96 : bottom + 16, x : x + 12] = image[96 : bottom + 16, x : x + 12] * 0.55 + 0.42
+        image[96 : bottom + 16, x : x + 2] *= 0.75
+    streak = np.zeros((_SIZE, _SIZE), np.float32)
+    cv2.fillPoly(streak, [np.int32([(70, 110), (120, 110), (60, bottom), (30, bottom)])], 1)
+    return image + 0.07 * _blur(streak, 5)[..., None]
 
 
 def _pool(rng: np.random.Generator) -> np.ndarray:
@@ -221,7 +244,12 @@ def _pool(rng: np.random.Generator) -> np.ndarray:
     for x in range(offset, _SIZE, 38):
         image[top + 4 :, x : x + 3] = tile * 0.84
     bottom = int(2 * WATER_BOTTOM)
-    image[bottom:] = tile * 0.72
+    image[bottom:] = tile * 0.78
+    # The net of light that a moving surface throws.
+    y, x = np.mgrid[0:_SIZE, 0:_SIZE].astype(np.float32)
+    bend = 26 * noise(_SIZE, 6, 76)
+    net = np.abs(np.sin((x + bend) / 30) + np.sin((y * 1.3 + 1.4 * bend) / 26))
+    image[top + 4 :] += 0.17 * np.exp(-((net / 0.16) ** 2))[top + 4 :, :, None]
     return image
 
 
@@ -229,4 +257,3 @@ _PAINTERS = {
     **{"kitchen": _kitchen, "lawn": _lawn, "workshop": _workshop, "stage": _stage},
     **{"shelf": _shelf, "tank": _tank, "pool": _pool},
 }
-FLOOR_LINE = FLOOR

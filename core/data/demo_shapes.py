@@ -1,6 +1,6 @@
 """The shapes of the demo world's things: outline, surface normals and painted parts.
 
-A shape knows no material and no light. It is built once per thing, at three times the sprite's
+A shape knows no material and no light. It is built once per thing, at twice the sprite's
 resolution, from parts laid over each other; x runs right, y down, one unit is 100 pixels of
 the 256-pixel picture, and the origin is the middle of the sprite.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 SPRITE = 248  # pixels a side; a sprite is drawn at twice its size on screen
 UNIT = 200.0  # sprite pixels per unit
-_OVER = 3  # supersampling of outlines
+_OVER = 2  # supersampling of outlines
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class _Canvas:
     def lathe(self, mask, centre: float = 0.0) -> np.ndarray:
         """A body turned on a vertical axis: its radius is read off the mask, row by row."""
         radius = (mask > 0.5).sum(axis=1).astype(np.float32) / (2 * UNIT * _OVER)
-        smooth = cv2.GaussianBlur(radius[:, None], (1, 0), 0, sigmaY=7.0).ravel()
+        smooth = cv2.GaussianBlur(radius[:, None], (1, 0), 0, sigmaY=2.3 * _OVER).ravel()
         slope = np.gradient(smooth) * UNIT * _OVER
         across = np.clip((self.x - centre) / np.maximum(radius, 1e-3)[:, None], -0.985, 0.985)
         depth = np.sqrt(1 - across**2)
@@ -169,13 +169,13 @@ _DARK = (0.16, 0.15, 0.17)
 
 
 def _ball(c: _Canvas) -> None:
-    body = c.mask(ellipse(0, 0, 0.37, 0.37))
-    surface = c.ball(0, 0, 0.37, 0.37)
+    body = c.mask(ellipse(0, 0, 0.40, 0.40))
+    surface = c.ball(0, 0, 0.40, 0.40)
     c.lay(body, surface)
     angle = np.degrees(np.arctan2(surface[..., 1], surface[..., 0]))
     tilt = np.sqrt(np.maximum(surface[..., 0] ** 2 + surface[..., 1] ** 2, 0))
     panels = (np.floor((angle + 40 * tilt) / 60) % 2).astype(np.float32) * (tilt > 0.2)
-    panels = cv2.GaussianBlur(panels, (0, 0), 1.2) * body
+    panels = cv2.GaussianBlur(panels, (0, 0), 0.5 * _OVER) * body
     c.lay(panels, surface, _CREAM)
     c.lay(c.mask(ellipse(0, 0, 0.075, 0.075)), surface, _CREAM)
 
