@@ -21,10 +21,14 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import VideoReformatter
 
+from core.config import SettingsError
+
 DECODERS = ("pyav", "decord")
 
-# Two give most of the gain on one file; extraction already runs a process per core.
-DECODER_THREADS = 2
+# Extraction runs a process per core, and each seek makes frame threads start over: one thread
+# was the faster one, and it cannot deadlock.
+DECODER_THREADS = 1
+_ENCODER_THREADS = 2
 # Matroska rounds time stamps to milliseconds: a frame of 66.67 ms is stamped 67.
 _EPSILON_SEC = 6e-4
 # A missing end is filled with the last good frame for this long, no longer.
@@ -39,6 +43,11 @@ _FORMATS = (
 )
 _DECORD_BLOCK = 16  # pictures held at a time
 _PREVIEW_CLOCK = 90_000  # ticks per second, divisible by the usual frame rates
+
+# What goes wrong is said by UnreadableVideo; FFmpeg's own lines would fill the terminal. Any
+# level but None sends them through Python, where decoder threads wait for the interpreter's
+# lock and can hang for ever (github.com/PyAV-Org/PyAV/issues/751).
+av.logging.set_level(None)
 
 
 class UnreadableVideo(RuntimeError):
@@ -105,8 +114,8 @@ def read_frames(
     time, so a long video needs no more memory than a short one. A time before the first frame
     gives the first frame; one after the last, the last for TAIL_SEC seconds.
 
-    Raises ValueError for times that are negative or not ascending and for an unknown decoder;
-    UnreadableVideo, when the frame is reached, for a time that does not decode.
+    Raises ValueError for times that are negative or not ascending; SettingsError for a decoder
+    that is unknown or not installed; UnreadableVideo, when the frame is reached, for a time that does not decode.
     """
     times = np.asarray(times_sec, dtype=float)
     if times.ndim != 1 or not np.isfinite(times).all() or (times < 0).any():
@@ -114,7 +123,9 @@ def read_frames(
     if (np.diff(times) < 0).any():
         raise ValueError("Wanted times in ascending order: sort them before read_frames().")
     if decoder not in DECODERS:
-        raise ValueError(f"Unknown decoder '{decoder}'. Known: {', '.join(DECODERS)}.")
+        raise SettingsError(f"Unknown decoder '{decoder}'. Known: {', '.join(DECODERS)}.")
+    if decoder == "decord":
+        _import_decord()  # a missing package is told at once, not at the first picture
     read = _read_with_pyav if decoder == "pyav" else _read_with_decord
     return read(Path(path), times.tolist(), size)
 
@@ -170,7 +181,6 @@ class _VideoFile:
             raise
 
     def _prepare(self) -> None:
-        self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = DECODER_THREADS
         self.time_base = self.stream.time_base
         self.zero_sec = _start_sec(self.container, self.stream)
@@ -206,10 +216,7 @@ class _VideoFile:
         if shown is None:
             raise UnreadableVideo("No frame can be decoded: the file is damaged or cut short.")
         if self._is_missing(sec):
-            raise UnreadableVideo(
-                f"Nothing decodes after {shown.end_sec:.1f} s, wanted {sec:.1f} s: "
-                "the file is damaged or cut short there."
-            )
+            raise UnreadableVideo(self._missing_reason(sec))
         return shown
 
     def following(self) -> Iterator[_Shown]:
@@ -241,6 +248,17 @@ class _VideoFile:
         if self._current is None or sec <= self._current.end_sec + TAIL_SEC + _EPSILON_SEC:
             return False
         return self._ahead is None or self._ahead.after_damage
+
+    def _missing_reason(self, sec: float) -> str:
+        broke_sec = self._current.end_sec
+        if self._ahead is None:
+            where = f"Nothing decodes after {broke_sec:.1f} s (wanted {sec:.1f} s)"
+        else:
+            again_sec = self._ahead.start_sec
+            where = (
+                f"Nothing decodes from {broke_sec:.1f} to {again_sec:.1f} s (wanted {sec:.1f} s)"
+            )
+        return f"{where}: the file is damaged or cut short."
 
     # -- jumping --
 
@@ -292,7 +310,6 @@ class _VideoFile:
         self.container.close()
         self.container = _open(self.path)
         self.stream = _video_stream(self.container)
-        self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = DECODER_THREADS
 
     # -- decoding --
@@ -484,48 +501,63 @@ def _read_with_pyav(path: Path, times: list[float], size: int | None) -> Iterato
 
 
 def _read_with_decord(path: Path, times: list[float], size: int | None) -> Iterator[np.ndarray]:
+    """What decord cannot place or decode PyAV reads instead, or says why nobody can."""
     decord = _import_decord()
-    facts = probe_video(path)
-    width, height = _scaled(facts.width, facts.height, size)
+    done = 0
     try:
-        reader = decord.VideoReader(
-            str(path), width=width, height=height, num_threads=DECODER_THREADS
-        )
-        starts = _frame_starts(path, reader)
-        if starts is None:
-            yield from _read_with_pyav(path, times, size)
+        for picture in _decord_pictures(decord, path, times, size):
+            yield picture
+            done += 1
+    except decord.DECORDError:
+        pass  # PyAV takes over at the picture that failed
+    if done < len(times):
+        yield from _read_with_pyav(path, times[done:], size)
+
+
+def _decord_pictures(
+    decord, path: Path, times: list[float], size: int | None
+) -> Iterator[np.ndarray]:
+    """Pictures up to the last frame; fewer than the times where decord is not to be trusted."""
+    with _VideoFile(path) as video:
+        first = video.frame_at(0.0).frame
+        height, width = video.display_shape(first)
+        if _is_mirrored(_display_matrix(first)):
             return
-        rows = np.searchsorted(starts, np.asarray(times) + _EPSILON_SEC, side="right") - 1
-        for first in range(0, len(rows), _DECORD_BLOCK):
-            block = rows[first : first + _DECORD_BLOCK].clip(0)
-            for picture in reader.get_batch(block.tolist()).asnumpy():
-                yield _crop(picture, size)
-    except decord.DECORDError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UnreadableVideo(f"decord cannot decode it: {reason}") from None
+    width, height = _scaled(width, height, size)
+    reader = decord.VideoReader(str(path), width=width, height=height, num_threads=DECODER_THREADS)
+    starts = _frame_starts(path, reader)
+    if starts is None:
+        return
+    rows = np.searchsorted(starts, np.asarray(times) + _EPSILON_SEC, side="right") - 1
+    rows = rows[np.asarray(times) <= starts[-1] + TAIL_SEC].clip(0)
+    for block in range(0, len(rows), _DECORD_BLOCK):
+        for picture in reader.get_batch(rows[block : block + _DECORD_BLOCK].tolist()).asnumpy():
+            yield _crop(picture, size)
 
 
 def _import_decord():
     try:
         import decord
     except ImportError:
-        raise UnreadableVideo(
+        raise SettingsError(
             "The decoder decord is not installed. Run: pip install decord==0.6.0, "
             "or take the default: --set decoder=pyav"
         ) from None
+    decord.logging.set_level(decord.logging.FATAL)
     return decord
 
 
 def _frame_starts(path: Path, reader) -> np.ndarray | None:
     """Every frame's start in seconds, ascending [num_frames], from the packets alone.
 
-    None where decord numbers the frames otherwise (AVI without stamps, stamps in decode order,
-    frames that an edit list hides): its frame n would then be another picture.
+    None for damaged files and where decord numbers the frames otherwise (AVI without stamps,
+    stamps in decode order, frames that an edit list hides): its frame n is another picture.
     """
     with _VideoFile(path) as video:
-        if video.stamped_in_decode_order:
+        packets = [packet for packet in video.packets() if packet is not None]
+        stamps = [packet.pts for packet in packets]
+        if video.stamped_in_decode_order or any(packet.is_corrupt for packet in packets):
             return None
-        stamps = [packet.pts for packet in video.packets() if packet is not None]
         if None in stamps or len(stamps) != len(reader):
             return None
         starts = np.sort([video.sec(stamp) for stamp in stamps])
@@ -545,9 +577,15 @@ def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     return tuple(int(n) for n in np.sign(numbers[[0, 1, 3, 4]]))
 
 
+def _is_mirrored(matrix: tuple[int, int, int, int]) -> bool:
+    a, b, c, d = matrix
+    return a * d - b * c < 0
+
+
 def _rotation(matrix: tuple[int, int, int, int]) -> int:
-    """Clockwise degrees of a display matrix, leaving mirroring aside."""
+    """Clockwise degrees of a display matrix; a mirror counts as one left to right, done last."""
     a, b, _, _ = matrix
+    a = -a if _is_mirrored(matrix) else a
     return {(1, 0): 0, (0, 1): 90, (-1, 0): 180, (0, -1): 270}.get((a, b), 0)
 
 
@@ -628,7 +666,7 @@ def _preview_stream(container, frame_rate: float, shape: tuple[int, ...]) -> av.
     stream.options = options
     stream.gop_size = max(1, round(frame_rate))
     stream.codec_context.time_base = Fraction(1, _PREVIEW_CLOCK)
-    stream.codec_context.thread_count = DECODER_THREADS
+    stream.codec_context.thread_count = _ENCODER_THREADS
     return stream
 
 
