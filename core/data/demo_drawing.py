@@ -31,7 +31,7 @@ from core.data.demo_shapes import SPRITE, UNIT
 from core.data.demo_story import Story
 
 _PER_PIXEL = UNIT / 100.0  # sprite pixels per picture pixel at scale 1
-_CRF = "28"
+_CRF = "25"
 
 
 def render_story(story: Story, size: int, frame_rate: int, path: Path) -> None:

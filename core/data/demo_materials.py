@@ -43,8 +43,8 @@ class Finish:
 FINISHES = {
     "rubber": Finish(0.42, 0.62, 0.16, 9, 0.05),
     "wood": Finish(0.46, 0.62, 0.14, 18, 0.03),
-    "metal": Finish(0.52, 0.42, 0.85, 42, 0.15, bands=0.75),
-    "glass": Finish(0.72, 0.30, 1.25, 75, 0.45, opacity=0.42),
+    "metal": Finish(0.48, 0.40, 0.95, 46, 0.15, bands=0.92),
+    "glass": Finish(0.72, 0.30, 1.25, 75, 0.45, opacity=0.50),
     "clay": Finish(0.40, 0.66, 0.10, 14, 0.0),
     "stone": Finish(0.38, 0.68, 0.04, 8, 0.0),
     "paper": Finish(0.62, 0.44, 0.0, 8, 0.0),
@@ -185,21 +185,23 @@ def _rubber(shape: Shape, colour) -> Look:
 
 def _wood(shape: Shape, colour) -> Look:
     x, y = _grid()
-    bend = 0.05 * noise(SPRITE, 3, 1)
-    rings = np.sqrt((x * 1.0 + 0.35 + bend) ** 2 + (0.16 * y) ** 2) * 150
-    grain = (0.5 + 0.5 * np.sin(rings + 2.0 * noise(SPRITE, 4, 2))) ** 2
-    fibre = noise(SPRITE, 30, 3, 2) * 0.5
-    brown = np.float32([0.32, 0.55, 0.78])
-    stained = colour * 0.62 + brown * 0.38 * (0.5 + 0.5 * colour.max())
-    dark = stained * np.float32([0.42, 0.48, 0.55])
-    mixed = _mix(_plain(stained * 1.12), _plain(dark), grain * 0.75 + 0.1 * fibre)
-    return Look(mixed, _relief(shape.normals, -grain, 0.35), shape.alpha, 0.7)
+    # Year rings cut lengthwise: unevenly spaced, bent around a knot.
+    knot = np.exp(-(((x - 0.12) / 0.13) ** 2 + ((y + 0.1) / 0.2) ** 2))
+    across = x + 0.06 * noise(SPRITE, 3, 1) + 0.10 * knot * np.sign(x - 0.12)
+    spacing = 62 + 26 * np.sin(across * 9)
+    grain = (0.5 + 0.5 * np.sin(across * spacing + 3.0 * noise(SPRITE, 4, 2))) ** 2
+    fibre = cv2.GaussianBlur(noise(SPRITE, 120, 3, 1), (0, 0), sigmaX=0.6, sigmaY=5) * 1.4
+    brown = np.float32([0.30, 0.52, 0.76])
+    stained = colour * 0.62 + brown * 0.36 * (0.5 + 0.5 * colour.max())
+    dark = stained * np.float32([0.48, 0.54, 0.60])
+    mixed = _mix(_plain(stained * 1.12), _plain(dark), grain * 0.62 + 0.22 * fibre + 0.5 * knot**3)
+    return Look(mixed, _relief(shape.normals, -grain, 0.10), shape.alpha, 0.7)
 
 
 def _metal(shape: Shape, colour) -> Look:
     brushed = cv2.GaussianBlur(noise(SPRITE, 110, 4, 1), (0, 0), sigmaX=9, sigmaY=0.4)
     steel = np.float32([0.80, 0.76, 0.74])
-    tint = colour * 0.62 + steel * 0.40
+    tint = colour * 0.74 + steel * 0.28
     normals = shape.normals.copy()
     normals[..., 1] += 0.10 * brushed
     normals /= np.linalg.norm(normals, axis=2, keepdims=True)
@@ -212,15 +214,15 @@ def _glass(shape: Shape, colour) -> Look:
     alpha = shape.alpha * (opacity + (0.95 - opacity) * edge)
     alpha = np.maximum(alpha, shape.alpha * shape.painted * 0.62)
     alpha = np.maximum(alpha, shape.alpha * np.clip(1.2 - shape.lightness, 0, 1) * 0.6)
-    bright = colour * 0.75 + 0.30
-    deep = colour * 0.55
+    bright = colour * 0.85 + 0.22
+    deep = colour * 0.62
     return Look(_mix(_plain(bright), _plain(deep), edge * 1.1), shape.normals, alpha, 0.8)
 
 
 def _clay(shape: Shape, colour) -> Look:
     x, y = _grid()
     # Glaze that ran down over bare terracotta, with the potter's rings under it.
-    edge = 0.12 + 0.05 * np.sin(x * 21 + 1) + 0.035 * np.sin(x * 47)
+    edge = 0.17 + 0.05 * np.sin(x * 21 + 1) + 0.035 * np.sin(x * 47)
     glazed = np.clip((edge - y) * 60, 0, 1)
     rings = np.sin(y * 95 + 0.8 * noise(SPRITE, 4, 5))
     speckle = noise(SPRITE, 60, 6, 2)
@@ -250,7 +252,7 @@ def _stone(shape: Shape, colour) -> Look:
     normals[..., :2] += tilt
     normals /= np.linalg.norm(normals, axis=2, keepdims=True)
     grey = np.float32([0.56, 0.57, 0.58])
-    base = colour * 0.42 + grey * 0.52
+    base = colour * 0.58 + grey * 0.36
     grain = noise(SPRITE, 120, 7, 1)[..., None]
     speckled = base * (1 + 0.22 * grain - 0.2 * (grain > 0.9) + 0.25 * (grain < -1.0))
     return Look(speckled * (1 - 0.3 * seams[..., None]), normals, shape.alpha, 0.4)
@@ -262,7 +264,7 @@ def _paper(shape: Shape, colour) -> Look:
     normals = shape.normals * np.float32([0.55, 0.55, 1])
     normals[..., :2] += tilt * 0.55
     normals /= np.linalg.norm(normals, axis=2, keepdims=True)
-    sheet = colour * 0.50 + 0.48
+    sheet = colour * 0.60 + 0.38
     lines = np.clip(1 - np.abs(((y * 13) % 1) - 0.5) * 14, 0, 1)
     margin = np.clip(1 - np.abs(x + 0.16) * 160, 0, 1)
     printed = _mix(_plain(sheet), _plain(colour * 0.72), lines * 0.75)

@@ -94,9 +94,34 @@ def _kitchen(rng: np.random.Generator) -> np.ndarray:
         top = 150 - int(rng.integers(34, 62))
         cv2.rectangle(image, (x, top), (x + 26, 149), colour, -1)
     image = _blur(image, 5.0)
-    wood = _shift(_rgb(0.72, 0.52, 0.34), rng)
-    _lay_floor(image, _planks(_SIZE - 350, wood, rng, 5), 350)
+    _lay_floor(image, _table(rng, _SIZE - 350), 350)
     return image
+
+
+def _table(rng: np.random.Generator, height: int) -> np.ndarray:
+    """A table's top, its boards across, with a cloth on it half of the time; then its front."""
+    wood = _shift(_rgb(0.72, 0.52, 0.34), rng)
+    top = _gradient(wood * 0.86, wood * 1.12, height)
+    grain = cv2.GaussianBlur(noise(_SIZE, 120, 80, 1), (0, 0), sigmaX=22, sigmaY=0.9)
+    top *= (1 + 0.16 * grain[:height])[..., None]
+    y = np.arange(height, dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, _SIZE, dtype=np.float32)[None]
+    for seam in (16, 46, 88):
+        top[seam : seam + 2] *= 0.80
+    if rng.random() < 0.5:
+        cloth = _rgb(*_CLOTHS[rng.integers(len(_CLOTHS))])
+        across = x / (0.62 + 0.3 * y / height)
+        check = (np.floor(across * 9) + np.floor(7 * (y / height) ** 0.75)) % 2
+        woven = cloth * (0.86 + 0.2 * check[..., None])
+        edge = np.clip((0.80 - np.abs(across)) * 60, 0, 1) * np.clip((y - 12) / 2, 0, 1)
+        top += edge[..., None] * (woven - top)
+    front = 138
+    top[front : front + 4] = wood * 1.25
+    top[front + 4 :] = wood * 0.62 * (1 + 0.16 * grain[: height - front - 4, :, None])
+    return top
+
+
+_CLOTHS = ((0.86, 0.42, 0.40), (0.42, 0.56, 0.78), (0.93, 0.90, 0.84), (0.55, 0.70, 0.52))
 
 
 _PAINTS = ((0.93, 0.89, 0.80), (0.80, 0.88, 0.90), (0.93, 0.84, 0.80), (0.84, 0.90, 0.82))
@@ -158,7 +183,7 @@ def _workshop(rng: np.random.Generator) -> np.ndarray:
 
 
 def _stage(rng: np.random.Generator) -> np.ndarray:
-    velvet = _rgb(*((0.50, 0.08, 0.12), (0.12, 0.14, 0.40), (0.10, 0.30, 0.30))[rng.integers(3)])
+    velvet = _rgb(*((0.66, 0.12, 0.17), (0.20, 0.24, 0.60), (0.14, 0.44, 0.42))[rng.integers(3)])
     x = np.linspace(0, 1, _SIZE, dtype=np.float32)
     phase = x * 15 + 0.35 * np.sin(x * 9 + rng.uniform(0, 6)) + rng.uniform(0, 1)
     folds = 0.62 + 0.38 * np.sin(2 * np.pi * phase)
