@@ -14,8 +14,9 @@ FLOORS = [
     {"core.records", "core.config"},
     {"core.losses"},
     {"core.models"},
-    # Importing a library looks into its videos, so decoding stands beside it.
-    {"core.data", "core.feature_cache", "core.extraction.decoding"},
+    # Importing a library looks into its videos, so decoding stands below it.
+    {"core.extraction.pictures", "core.extraction.video_file", "core.extraction.decoding"},
+    {"core.data", "core.feature_cache"},
     {"core.extraction", "core.inference", "core.analysis"},
     {"core.training"},
     {"core.cli", "core.demo", "core.__main__"},

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from core.config import SettingsError
-from core.extraction import decoding
 from core.extraction.decoding import (
     DECODERS,
     UnreadableVideo,
@@ -21,6 +20,7 @@ from core.extraction.decoding import (
     read_frames,
     thumbnail,
 )
+from core.extraction.video_file import VideoFile
 from tests.video_samples import cut_short, make_audio, make_video, number_of
 
 RATE = 25
@@ -60,13 +60,13 @@ def expected(starts: np.ndarray, times: np.ndarray) -> list[int]:
 def seeks(monkeypatch) -> list[float]:
     """Where the decoder jumped to, recorded on the way to the real thing."""
     made: list[float] = []
-    jump = decoding._VideoFile._decode_from
+    jump = VideoFile._decode_from
 
     def recorded(video, sec):
         made.append(sec)
         return jump(video, sec)
 
-    monkeypatch.setattr(decoding._VideoFile, "_decode_from", recorded)
+    monkeypatch.setattr(VideoFile, "_decode_from", recorded)
     return made
 
 
