@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 
-from app import resources
 from core.analysis.evaluation import FUNCTION_WORDS
 from core.data.splits import split_videos
-from core.records import Clip
+from core.records import Clip, VideoLibrary
 
 MAX_EXAMPLES = 40
+HELD_OUT_SHARE = 0.1  # TeacherSettings.validation_fraction, where the library has no own split
 FALLBACK = "Someone picks it up and puts it down."
 
 
-def example_clips(library: str, held_out_share: float = 0.1) -> list[Clip]:
-    """Captioned clips of held-out videos, of different videos first, always in the same order."""
-    shelf = resources.shelf(library)
-    _, held_out = split_videos(shelf.library, held_out_share)
-    chosen = held_out or list(shelf.videos)
+def choose_examples(
+    library: VideoLibrary, clips_of: Mapping[str, Sequence[Clip]]
+) -> tuple[Clip, ...]:
+    """The fullest caption of each held-out video, no two the same, always in the same order."""
+    _, held_out = split_videos(library, HELD_OUT_SHARE)
     order = random.Random(0)
-    by_video = {video: [c for c in shelf.clips_of[video] if c.caption] for video in chosen}
-    videos = [video for video in chosen if by_video[video]]
+    videos = list(held_out or (video.video_id for video in library.videos))
     order.shuffle(videos)
-    best = [max(by_video[video], key=_content) for video in videos]
-    # Two different sentences at least say more than forty of the same.
-    unique = {clip.caption.lower(): clip for clip in reversed(best)}
-    return sorted(unique.values(), key=best.index)[:MAX_EXAMPLES]
+    found: dict[str, Clip] = {}
+    for video in videos:
+        captioned = [clip for clip in clips_of[video] if clip.caption]
+        if captioned and len(found) < MAX_EXAMPLES:
+            best = max(captioned, key=_content)
+            found.setdefault(best.caption.lower(), best)
+    return tuple(found.values())
 
 
 def _content(clip: Clip) -> tuple[int, int]:

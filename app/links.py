@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.components import mount
 from app.wording import escape
 
 PAGES = Path(__file__).resolve().parent.parent / "pages"
@@ -25,3 +26,13 @@ def grounding_link(library: str, sentence: str, video: str = "", label: str = ""
         icon=":material/my_location:",
         query_params=query,
     )
+
+
+def show_permalink() -> None:
+    """A button that copies the page's address, which holds the whole view."""
+    data = {
+        "label": "Copy link to this view",
+        "done": "Copied",
+        "refused": "Copy it from the address bar",
+    }
+    mount("permalink", "permalink", data)

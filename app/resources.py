@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import gc
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import streamlit as st
 
+from app.examples import choose_examples
 from app.heat import Scale
 from core import config
 from core.analysis.grounding import Calibration, ground_tokens, groundedness
 from core.data import video_library
 from core.feature_cache import FeatureCache
 from core.models.run_folder import RunFolder, RunInfo, list_runs
-from core.records import ClipEmbeddings, TokenEmbeddings, Video, VideoLibrary
+from core.records import Clip, ClipEmbeddings, Token, TokenEmbeddings, Video, VideoLibrary
 
 # ---- libraries ---------------------------------------------------------------------------
 
@@ -54,6 +55,17 @@ def _shelf(name: str, home: str, stamp: tuple) -> Shelf:
     for clip in sorted(library.clips, key=lambda clip: (clip.start_sec, clip.end_sec)):
         clips_of[clip.video_id].append(clip)
     return Shelf(library, {video.video_id: video for video in library.videos}, clips_of)
+
+
+def examples(name: str) -> tuple[Clip, ...]:
+    """Clips whose captions are good to begin with."""
+    return _examples(name, str(config.home()), _library_stamp(name))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _examples(name: str, home: str, stamp: tuple) -> tuple[Clip, ...]:
+    opened = shelf(name)
+    return choose_examples(opened.library, opened.clips_of)
 
 
 def _library_stamp(name: str) -> tuple:
@@ -214,6 +226,39 @@ def _reading(library, run_name, sentence, words, key, _text, _space) -> Reading:
     nothing, rare = np.quantile(_space.calibration.null_scores, (0.5, 0.995))
     scale = Scale(float(nothing), max(best, float(rare)))
     return Reading(run_name, _text, groundedness(scores, _space.calibration), scale)
+
+
+def in_common(readings: list[Reading]) -> list[Reading]:
+    """The readings with the same tokens, those of the first: row i is the same in all of them.
+
+    Models may cut a sentence into other pieces, and stop at other lengths. A token stands
+    for the other model's token that shares most of its characters; where there is none, the
+    other model does not read so far, and the token is left out.
+    """
+    first = readings[0].text.tokens
+    partners = [[_partner(token, reading.text.tokens) for token in first] for reading in readings]
+    kept = [row for row in range(len(first)) if all(p[row] is not None for p in partners)]
+    tokens = tuple(first[row] for row in kept)
+    return [
+        _rows_of(reading, tokens, [partner[row] for row in kept])
+        for reading, partner in zip(readings, partners)
+    ]
+
+
+def _partner(token: Token, others: tuple[Token, ...]) -> int | None:
+    shared = [min(token.end, other.end) - max(token.start, other.start) for other in others]
+    best = max(range(len(others)), key=lambda row: shared[row], default=None)
+    return best if best is not None and shared[best] > 0 else None
+
+
+def _rows_of(reading: Reading, tokens: tuple[Token, ...], rows: list[int]) -> Reading:
+    text = replace(
+        reading.text,
+        tokens=tokens,
+        vectors=reading.text.vectors[rows],
+        text_offsets=np.array([0, len(rows)]),
+    )
+    return replace(reading, text=text, strengths=reading.strengths[rows])
 
 
 # ---- the process ---------------------------------------------------------------------------

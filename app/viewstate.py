@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import streamlit as st
 
 OWN = ("token", "video", "at")
 
 
 def number(name: str) -> float | None:
-    """The URL's value as a number; None when it is absent or something else."""
+    """The URL's value as a finite number; None when it is absent or something else."""
     try:
-        return float(st.query_params[name])
+        value = float(st.query_params[name])
     except (KeyError, ValueError):
         return None
+    return value if math.isfinite(value) else None
 
 
 def text(name: str) -> str | None:

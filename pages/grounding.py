@@ -6,16 +6,20 @@ import streamlit as st
 
 from app import closeup, examples, moments, pickers, preparation, resources, viewstate
 from app.chips import show_chips
+from app.links import show_permalink
 from app.models_note import show_model_notes
 from app.problems import explained
 from app.resources import Reading
-from app.wording import opening_token, shorten
+from app.wording import escape, opening_token, shorten
 
 MAX_CHARACTERS = 400
 
 
 def main() -> None:
-    st.title("Grounding")
+    left, right = st.columns([3, 1], vertical_alignment="center")
+    left.title("Grounding")
+    with right:
+        show_permalink()
     sentence_place = st.container()
     library, runs, words = choose()
     if not library or not runs:
@@ -67,7 +71,7 @@ def library_changed() -> None:
 
 
 def ask_sentence(library: str) -> str:
-    clips = examples.example_clips(library)
+    clips = resources.examples(library)
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with right:
         st.selectbox(
@@ -103,6 +107,7 @@ def read(library: str, runs: list[str], sentence: str, words: bool) -> list[Read
     for run in runs:
         with explained(lambda run=run: preparation.offer(library, run)):
             readings.append(resources.reading(library, run, sentence, words))
+    readings = resources.in_common(readings) if readings else []
     if readings and not readings[0].text.tokens:
         st.info("There is no word in this sentence.", icon=":material/edit:")
         return []
@@ -120,6 +125,11 @@ def show(library: str, sentence: str, readings: list[Reading]) -> None:
         [reading.run for reading in readings],
         on_pick=lambda index: viewstate.put(token=index, at=None),
     )
+    unread = sentence[readings[0].text.tokens[-1].end :]
+    if any(character.isalnum() for character in unread):
+        st.caption(
+            f"The models read no further than here: “{escape(shorten(unread, 60))}” is left out."
+        )
     show_model_notes(readings)
     best = moments.show_best(library, readings, token)
     closeup.show_video(library, readings, token, best)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import streamlit as st
 
-from app import examples, pickers, resources
+from app import pickers, resources
 from app.links import PAGES, grounding_link
 from app.problems import explained
 from app.wording import count, escape, shorten
@@ -44,7 +44,7 @@ def show_examples(libraries: list[str]) -> None:
     if not libraries or not models:
         return
     shelf = resources.shelf(libraries[0])
-    clips = examples.example_clips(shelf.name)[:3]
+    clips = resources.examples(shelf.name)[:3]
     st.subheader("Three sentences to begin with")
     students = [run.name for run in models if run.kind == "student"]
     more = {"model": pickers.default_model(shelf.name, models)}
