@@ -121,7 +121,7 @@ def _from_manifest(path: Path) -> Sources:
         file = _absolute(path.parent / row.file)
         if file.exists():
             found.files.append(file)
-            found.rows += [row] if row.text else []
+            found.rows += [row] if row.text or row.start_sec is not None else []
         else:
             missing.setdefault(row.file, row.line)
     for file, line in missing.items():

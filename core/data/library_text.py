@@ -229,7 +229,7 @@ def _windows(video: Video, settings: ImportSettings) -> list[tuple[float, float,
 def _clip(video: Video, start_sec: float, end_sec: float, caption: str) -> Clip:
     # The id tells what the clip is, so links to it outlive a repeated import.
     mark = hashlib.sha256(caption.encode()).hexdigest()[:6]
-    clip_id = f"{video.video_id}@{start_sec:.2f}-{end_sec:.2f}-{mark}"
+    clip_id = f"{video.video_id}@{round(start_sec, 3)}-{round(end_sec, 3)}-{mark}"
     return Clip(clip_id, video.video_id, start_sec, end_sec, caption)
 
 

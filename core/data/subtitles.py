@@ -6,6 +6,7 @@ Times are seconds from the video's start. Every error names the file, the line a
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import math
@@ -53,8 +54,10 @@ def read_subtitles(path: Path) -> list[TimedText]:
     Raises TextError for a file that holds no subtitles.
     """
     path = Path(path)
+    # Word times such as <00:01:02.340>: pysubs2 takes a line with two of them for a cue's times.
+    content = re.sub(r"<[\d:.]+>", "", _read_text(path))
     try:
-        parsed = pysubs2.SSAFile.from_string(_read_text(path), format_=path.suffix[1:].lower())
+        parsed = pysubs2.SSAFile.from_string(content, format_=path.suffix[1:].lower())
     except Exception as error:  # pysubs2 lets its parsers' own errors through
         raise TextError(f"{path.name}: wanted {path.suffix} subtitles, found {error}.") from None
     events = sorted((e for e in parsed if not e.is_comment), key=lambda e: (e.start, e.end))
@@ -66,7 +69,7 @@ def read_subtitles(path: Path) -> list[TimedText]:
 
 
 def _lines(text: str) -> list[str]:
-    plain = re.sub(r"<[^<>]*>", "", text.replace("&nbsp;", " "))
+    plain = html.unescape(re.sub(r"<[^<>]*>", "", text))
     return [line for line in (" ".join(part.split()) for part in plain.splitlines()) if line]
 
 
@@ -127,59 +130,69 @@ def read_captions_csv(path: Path) -> list[CaptionRow]:
 def read_captions_leniently(path: Path) -> tuple[list[CaptionRow], list[str]]:
     """As read_captions_csv, but bad rows become messages; the file's own faults still raise."""
     path = Path(path)
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), **_dialect(path))
-    names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-    file_column = _column(path, names, _FILE_NAMES)
-    text_column = _column(path, names, _TEXT_NAMES)
-    start_column = _column(path, names, _START_NAMES, required=False)
-    end_column = _column(path, names, _END_NAMES, required=start_column is not None)
-    rows, problems = [], []
-    for record, line in _records(reader):
-        try:
-            row = _caption_row(path, line, record, file_column, text_column)
-            rows.append(_with_times(path, row, record, start_column, end_column))
-        except TextError as error:
-            problems.append(str(error))
+    records = list(_csv_records(path))
+    header = list(records[0][1]) if records else _csv_header(path)
+    for wanted in (_FILE_NAMES, _TEXT_NAMES):
+        _column(path, header, wanted)
+    rows, problems = _rows(path, records)
     return [row for row in rows if row.text], problems
 
 
-def _records(reader: csv.DictReader) -> Iterator[tuple[dict, int]]:
-    for record in reader:
-        yield record, reader.line_num
+def read_manifest(path: Path) -> tuple[list[CaptionRow], list[str]]:
+    """Rows of a manifest, CSV or JSON: file and, if given, start, end and text or caption.
+
+    JSON: a list of objects with these keys, or of file names. Bad rows become messages. Raises
+    TextError for a file that is no manifest.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".json":
+        return _rows(path, list(_json_records(path)))
+    _column(path, _csv_header(path), _FILE_NAMES)
+    return _rows(path, list(_csv_records(path)))
 
 
-def _caption_row(path: Path, line: int, record: dict, file_column: str, text_column) -> CaptionRow:
-    file = (record.get(file_column) or "").strip()
+def _rows(path: Path, records: list[tuple[int, dict]]) -> tuple[list[CaptionRow], list[str]]:
+    rows, problems = [], []
+    for line, record in records:
+        try:
+            rows.append(_row(path, line, record))
+        except TextError as error:
+            problems.append(str(error))
+    return rows, problems
+
+
+def _row(path: Path, line: int, record: dict) -> CaptionRow:
+    names = [name for name in record if name is not None]
+    file = _cell(path, line, record, _column(path, names, _FILE_NAMES, line))
     if not file:
-        raise TextError(f"{path.name}, line {line}: field '{file_column}' is empty.")
-    if record.get(text_column) is None and text_column is not None:
-        raise TextError(
-            f"{path.name}, line {line}: the row ends before field '{text_column}'; "
-            "put quotes around text that holds a delimiter."
-        )
+        raise TextError(f"{_where(path, line)}: field 'file' is empty.")
     if record.get(None):
         raise TextError(
-            f"{path.name}, line {line}: {len(record[None])} fields too many after "
-            f"'{list(record)[-2]}'; put quotes around text that holds a delimiter."
+            f"{_where(path, line)}: {len(record[None])} fields too many after '{names[-1]}'; "
+            "put quotes around text that holds a delimiter."
         )
-    text = " ".join((record.get(text_column) or "").split())
-    return CaptionRow(file, None, None, text, line)
+    text_column = _find(names, _TEXT_NAMES)
+    text = _cell(path, line, record, text_column) if text_column else ""
+    start_sec, end_sec = _times(path, line, record, names)
+    return CaptionRow(file, start_sec, end_sec, " ".join(text.split()), line)
 
 
-def _with_times(path: Path, row: CaptionRow, record: dict, start, end) -> CaptionRow:
+def _times(path: Path, line: int, record: dict, names: list[str]) -> tuple:
+    start = _find(names, _START_NAMES)
     if start is None:
-        return row
-    cells = [(record.get(column) or "").strip() for column in (start, end)]
+        return None, None
+    end = _column(path, names, _END_NAMES, line)
+    cells = [_cell(path, line, record, column) for column in (start, end)]
     if not any(cells):
-        return row  # a whole-video caption among timed ones
-    start_sec = _seconds(path, row.line, start, cells[0])
-    end_sec = _seconds(path, row.line, end, cells[1])
+        return None, None  # a caption of the whole video among timed ones
+    start_sec = _seconds(path, line, start, cells[0])
+    end_sec = _seconds(path, line, end, cells[1])
     if end_sec <= start_sec:
         raise TextError(
-            f"{path.name}, line {row.line}: field '{end}' wants a time after {start_sec:g} s, "
+            f"{_where(path, line)}: field '{end}' wants a time after {start_sec:g} s, "
             f"found {end_sec:g} s."
         )
-    return CaptionRow(row.file, start_sec, end_sec, row.text, row.line)
+    return start_sec, end_sec
 
 
 def parse_seconds(text: str) -> float:
@@ -196,21 +209,69 @@ def _seconds(path: Path, line: int, field: str, text: str) -> float:
         return parse_seconds(text)
     except ValueError:
         raise TextError(
-            f"{path.name}, line {line}: field '{field}' wants seconds or HH:MM:SS, found '{text}'."
+            f"{_where(path, line)}: field '{field}' wants seconds or HH:MM:SS, found '{text}'."
         ) from None
 
 
-def _column(path: Path, names: dict, wanted: tuple[str, ...], required: bool = True) -> str | None:
-    for name in wanted:
-        if name in names:
-            return names[name]
-    if not required:
-        return None
-    found = ", ".join(names) or "nothing"
-    raise TextError(
-        f"{path.name}, line 1: wanted a column '{wanted[0]}', found: {found}. "
-        "Forms: file,caption or file,start,end,text."
-    )
+def _cell(path: Path, line: int, record: dict, column: str) -> str:
+    if record[column] is None:
+        raise TextError(
+            f"{_where(path, line)}: the row ends before field '{column}'; "
+            "put quotes around text that holds a delimiter."
+        )
+    return record[column].strip()
+
+
+def _column(path: Path, names: list[str], wanted: tuple[str, ...], line: int = 1) -> str:
+    column = _find(names, wanted)
+    if column is None:
+        found = ", ".join(names) or "nothing"
+        raise TextError(
+            f"{_where(path, line)}: wanted a column '{wanted[0]}', found: {found[:200]!r}. "
+            "Forms: file,caption or file,start,end,text."
+        )
+    return column
+
+
+def _find(names: list[str], wanted: tuple[str, ...]) -> str | None:
+    return next((name for name in wanted if name in names), None)
+
+
+def _where(path: Path, line: int) -> str:
+    return f"{path.name}, {'entry' if path.suffix.lower() == '.json' else 'line'} {line}"
+
+
+def _csv_records(path: Path) -> Iterator[tuple[int, dict]]:
+    """(line, record) with lower-case names; extra cells under None, missing ones None."""
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), **_dialect(path))
+    reader.fieldnames = _csv_header(path)
+    next(reader, None)
+    line = reader.line_num
+    try:
+        for record in reader:
+            yield reader.line_num, record
+            line = reader.line_num
+    except csv.Error as error:
+        raise TextError(f"{path.name}, after line {line}: not a CSV row: {error}.") from None
+
+
+def _csv_header(path: Path) -> list[str]:
+    text = _read_text(path)
+    _check_quotes(path, text)
+    rows = csv.reader(io.StringIO(text, newline=""), **_dialect(path))
+    return [name.strip().lower() for name in next(rows, [])]
+
+
+def _check_quotes(path: Path, text: str) -> None:
+    """A quote that is never closed would swallow all rows after it."""
+    reader = csv.reader(io.StringIO(text, newline=""), **_dialect(path), strict=True)
+    line = 0
+    try:
+        for _ in reader:
+            line = reader.line_num
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            raise TextError(f"{path.name}, line {line + 1}: a quote is never closed.") from None
 
 
 def _dialect(path: Path) -> dict:
@@ -219,58 +280,24 @@ def _dialect(path: Path) -> dict:
     return {"delimiter": max(",;\t", key=header.count), "skipinitialspace": True}
 
 
-# ---- manifests -------------------------------------------------------------------------
-
-
-def read_manifest(path: Path) -> tuple[list[CaptionRow], list[str]]:
-    """Rows of a manifest, CSV or JSON: file and, if given, start, end and text or caption.
-
-    JSON: a list of objects with these keys. Bad rows become messages. Raises TextError for a
-    file that is no manifest.
-    """
-    path = Path(path)
-    if path.suffix.lower() == ".json":
-        return _manifest_rows(path, _json_records(path))
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), **_dialect(path))
-    reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-    _column(path, {name: name for name in reader.fieldnames}, _FILE_NAMES)
-    return _manifest_rows(path, _records(reader))
-
-
-def _json_records(path: Path) -> Iterator[tuple[dict, int]]:
+def _json_records(path: Path) -> Iterator[tuple[int, dict]]:
     records = _read_json(path)
     if not isinstance(records, list):
-        raise TextError(f"{path.name}: wanted a list of objects with a 'file', found an object.")
+        raise TextError(
+            f"{path.name}: wanted a list of objects with a 'file', found {type(records).__name__}. "
+            "A HowTo100M caption.json goes with the videos: --captions."
+        )
     for place, record in enumerate(records, start=1):
+        record = {"file": record} if isinstance(record, str) else record
         kept = record if isinstance(record, dict) else {}
-        yield {k.lower(): "" if v is None else str(v) for k, v in kept.items()}, place
-
-
-def _manifest_rows(path: Path, records) -> tuple[list[CaptionRow], list[str]]:
-    rows, problems = [], []
-    for record, line in records:
-        names = {name: name for name in record if isinstance(name, str)}
-        try:
-            row = _caption_row(
-                path,
-                line,
-                record,
-                _column(path, names, _FILE_NAMES),
-                _column(path, names, _TEXT_NAMES, required=False),
-            )
-            start = _column(path, names, _START_NAMES, required=False)
-            end = _column(path, names, _END_NAMES, required=start is not None)
-            rows.append(_with_times(path, row, record, start, end))
-        except TextError as error:
-            problems.append(str(error))
-    return rows, problems
+        yield place, {str(k).lower(): "" if v is None else str(v) for k, v in kept.items()}
 
 
 # ---- HowTo100M -------------------------------------------------------------------------
 
 
 def read_howto100m(path: Path) -> dict[str, list[TimedText]]:
-    """Read caption.json: {video_id: {"start": [...], "end": [...], "text": [...]}}.
+    """Read caption.json: {video_id: {"start": [...], "end": [...], "text": [...]}}, in seconds.
 
     Miech et al. 2019, HowTo100M. Narration there overlaps; texts are kept as they are, empty
     ones dropped. Raises TextError for another shape.
