@@ -77,7 +77,8 @@ def lay(picture: np.ndarray, sprite: np.ndarray, x, y, angle=0.0, wide=1.0, high
     cos, sin = np.cos(turn) / _PER_PIXEL, np.sin(turn) / _PER_PIXEL
     matrix = np.array([[wide * cos, -wide * sin], [high * sin, high * cos]])
     height, width = sprite.shape[:2]
-    corners = matrix @ np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]]) * [[width / 2], [height / 2]][0]
+    outer = np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]]) * [[width / 2], [height / 2]]
+    corners = matrix @ outer
     reach_x, reach_y = np.abs(corners[0]).max() + 1, np.abs(corners[1]).max() + 1
     left, right = max(0, int(x - reach_x)), min(picture.shape[1], int(x + reach_x) + 2)
     top, bottom = max(0, int(y - reach_y)), min(picture.shape[0], int(y + reach_y) + 2)

@@ -83,7 +83,7 @@ class Sprite:
         across = self.normals[..., 0] * cos - self.normals[..., 1] * sin
         down = self.normals[..., 0] * sin + self.normals[..., 1] * cos
         scale = np.float32((_MATCAP - 1) / 2)
-        table = _matcap(self.finish)
+        table = matcap(self.finish)
         light = cv2.remap(table, (across + 1) * scale, (down + 1) * scale, cv2.INTER_LINEAR)
         bgr = self.colour * light[..., :1] + light[..., 1:2]
         alpha = np.clip(self.alpha + light[..., 1] * self.shape.alpha * 0.6, 0, 1)
@@ -97,7 +97,7 @@ _MATCAP = 96
 
 
 @lru_cache(maxsize=len(FINISHES))
-def _matcap(finish: Finish) -> np.ndarray:
+def matcap(finish: Finish) -> np.ndarray:
     """Light by normal, float32 [96, 96, 2]: factor on the colour, and highlight to add."""
     axis = np.linspace(-1, 1, _MATCAP, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)

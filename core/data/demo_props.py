@@ -10,18 +10,18 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from core.data.demo_materials import Finish, _matcap, noise
-from core.data.demo_shapes import _Canvas, ellipse, smooth
+from core.data.demo_materials import Finish, matcap, noise
+from core.data.demo_shapes import Canvas, ellipse, smooth
 
 _SKIN = ((0.93, 0.76, 0.64), (0.80, 0.58, 0.43), (0.58, 0.39, 0.27), (0.40, 0.27, 0.19))
 _SLEEVES = ((0.25, 0.40, 0.62), (0.75, 0.72, 0.66), (0.30, 0.45, 0.35), (0.62, 0.30, 0.32))
 _SOFT = Finish(0.50, 0.52, 0.08, 10, 0.05)
 
 
-def _light(canvas: _Canvas, finish: Finish = _SOFT) -> np.ndarray:
+def _light(canvas: Canvas, finish: Finish = _SOFT) -> np.ndarray:
     """A painted canvas lit and premultiplied."""
     shape = canvas.finish()
-    table = _matcap(finish)
+    table = matcap(finish)
     scale = np.float32((len(table) - 1) / 2)
     across, down = shape.normals[..., 0], shape.normals[..., 1]
     light = cv2.remap(
@@ -36,9 +36,9 @@ def _light(canvas: _Canvas, finish: Finish = _SOFT) -> np.ndarray:
 def hand_sprite(tone: int) -> tuple[np.ndarray, np.ndarray]:
     """Thumb and palm behind what is held, arm and fingers in front; fingertips in the middle."""
     skin, sleeve = _SKIN[tone], _SLEEVES[tone]
-    behind = _Canvas()
+    behind = Canvas()
     _capsule(behind, (0.10, -0.26), (0.13, 0.0), 0.052, skin, 0.85)
-    front = _Canvas()
+    front = Canvas()
     arm = front.mask([(-0.13, -0.62), (0.13, -0.62), (0.11, -0.36), (-0.11, -0.36)])
     front.lay(arm, front.lathe(arm), skin)
     cuff = front.mask([(-0.17, -0.62), (0.17, -0.62), (0.155, -0.47), (-0.155, -0.47)])
@@ -62,7 +62,7 @@ def hand_sprite(tone: int) -> tuple[np.ndarray, np.ndarray]:
     return _light(behind), _light(front)
 
 
-def _capsule(canvas: _Canvas, start, stop, radius: float, paint, lightness: float = 1.0) -> None:
+def _capsule(canvas: Canvas, start, stop, radius: float, paint, lightness: float = 1.0) -> None:
     (x0, y0), (x1, y1) = start, stop
     along = np.array([x1 - x0, y1 - y0])
     side = np.array([-along[1], along[0]]) / np.linalg.norm(along) * radius
@@ -103,10 +103,10 @@ def bowl_sprites() -> tuple[np.ndarray, np.ndarray]:
     """The bowl's inside, seen behind the water, and its outside in front of it."""
     white = (0.93, 0.93, 0.95)
     gloss = Finish(0.52, 0.48, 0.5, 30, 0.1)
-    back = _Canvas()
+    back = Canvas()
     back.lay(back.mask(ellipse(0, -0.14, 0.40, 0.1)), back.facing(0, -0.6, 0.8), white)
     back.lay(back.mask(ellipse(0, -0.13, 0.375, 0.082)), back.facing(0, 0.5, 0.8), white, 0.72)
-    front = _Canvas()
+    front = Canvas()
     outline = np.vstack(
         [ellipse(0, -0.14, 0.40, 0.1, 0, 180), ellipse(0, -0.14, 0.40, 0.32, 180, 0)]
     )

@@ -30,7 +30,9 @@ class Shape:
     hull: np.ndarray  # [points, 2] outline in units, for contacts
 
 
-class _Canvas:
+class Canvas:
+    """What a shape is painted on, part over part, at `_OVER` times the sprite's resolution."""
+
     def __init__(self):
         self.size = SPRITE * _OVER
         self.alpha = np.zeros((self.size, self.size), np.float32)
@@ -168,7 +170,7 @@ _CREAM = (0.97, 0.94, 0.86)
 _DARK = (0.16, 0.15, 0.17)
 
 
-def _ball(c: _Canvas) -> None:
+def _ball(c: Canvas) -> None:
     body = c.mask(ellipse(0, 0, 0.40, 0.40))
     surface = c.ball(0, 0, 0.40, 0.40)
     c.lay(body, surface)
@@ -180,7 +182,7 @@ def _ball(c: _Canvas) -> None:
     c.lay(c.mask(ellipse(0, 0, 0.075, 0.075)), surface, _CREAM)
 
 
-def _wheel(c: _Canvas) -> None:
+def _wheel(c: Canvas) -> None:
     c.lay(c.mask(ellipse(0, 0, 0.43, 0.43)), c.torus(0.37, 0.09))
     c.cut(c.mask(ellipse(0, 0, 0.3, 0.3)))
     rim = c.mask(ellipse(0, 0, 0.32, 0.32)) * (1 - c.mask(ellipse(0, 0, 0.275, 0.275)))
@@ -200,7 +202,7 @@ def _wheel(c: _Canvas) -> None:
     c.lay(c.mask(ellipse(0, 0, 0.035, 0.035)), c.ball(0, 0, 0.05, 0.05), _DARK)
 
 
-def _ring(c: _Canvas) -> None:
+def _ring(c: Canvas) -> None:
     c.lay(c.mask(ellipse(0, 0, 0.41, 0.41)), c.torus(0.295, 0.118))
     c.cut(c.mask(ellipse(0, 0, 0.18, 0.18)))
     angle = np.degrees(np.arctan2(c.y, c.x)) % 90
@@ -208,7 +210,7 @@ def _ring(c: _Canvas) -> None:
     c.lay(band, c.torus(0.295, 0.118), _CREAM)
 
 
-def _gear(c: _Canvas) -> None:
+def _gear(c: Canvas) -> None:
     points = []
     for tooth in range(9):
         for offset, radius in ((-12, 0.32), (-8, 0.42), (8, 0.42), (12, 0.32)):
@@ -228,7 +230,7 @@ def _flip(normals: np.ndarray) -> np.ndarray:
     return normals * np.float32([-0.6, -0.6, 1])
 
 
-def _bottle(c: _Canvas) -> None:
+def _bottle(c: Canvas) -> None:
     outline = _turned(
         [(0.07, -0.46), (0.065, -0.3), (0.075, -0.22), (0.17, -0.09), (0.19, 0.03), (0.19, 0.47)]
     )
@@ -244,7 +246,7 @@ def _bottle(c: _Canvas) -> None:
     c.lay(cork, c.lathe(cork), (0.76, 0.58, 0.38))
 
 
-def _vase(c: _Canvas) -> None:
+def _vase(c: Canvas) -> None:
     outline = _turned(
         [(0.2, -0.44), (0.13, -0.36), (0.11, -0.27), (0.22, -0.12), (0.31, 0.06)]
         + [(0.27, 0.25), (0.17, 0.38), (0.14, 0.42), (0.19, 0.46)]
@@ -264,12 +266,12 @@ def _vase(c: _Canvas) -> None:
     c.lay(c.mask(ellipse(0, -0.43, 0.165, 0.034)), c.facing(0, 0.6, 0.6), lightness=0.3)
 
 
-def _bar(c: _Canvas, points, lightness: float = 1.0, paint=None) -> None:
+def _bar(c: Canvas, points, lightness: float = 1.0, paint=None) -> None:
     mask = c.mask(points)
     c.lay(mask, c.inflate(mask, 0.035), paint, lightness)
 
 
-def _chair(c: _Canvas) -> None:
+def _chair(c: Canvas) -> None:
     # The far legs first, then seat and back, in a slight view from above.
     _bar(c, [(-0.1, 0.12), (-0.04, 0.12), (-0.04, 0.38), (-0.1, 0.38)], 0.62)
     _bar(c, [(0.29, 0.12), (0.35, 0.12), (0.35, 0.38), (0.29, 0.38)], 0.62)
@@ -286,7 +288,7 @@ def _chair(c: _Canvas) -> None:
     _bar(c, [(0.15, 0.13), (0.23, 0.13), (0.22, 0.5), (0.16, 0.5)], 0.95)
 
 
-def _lamp(c: _Canvas) -> None:
+def _lamp(c: Canvas) -> None:
     foot = c.mask(_turned([(0.02, 0.3), (0.06, 0.38), (0.2, 0.43), (0.22, 0.47)]))
     c.lay(foot, c.lathe(foot))
     stem = c.mask(
@@ -305,7 +307,7 @@ def _lamp(c: _Canvas) -> None:
     c.lay(glow * (1 - shade), c.facing(0, 0.3, 1), (1.0, 0.93, 0.66))
 
 
-def _box(c: _Canvas) -> None:
+def _box(c: Canvas) -> None:
     front = c.mask([(-0.38, -0.24), (0.22, -0.24), (0.22, 0.38), (-0.38, 0.38)])
     c.lay(front, c.facing(-0.12, 0.05, 1))
     top = c.mask([(-0.38, -0.24), (-0.2, -0.4), (0.38, -0.4), (0.22, -0.24)])
@@ -326,7 +328,7 @@ def _box(c: _Canvas) -> None:
         c.lay(line, c.facing(-0.5, -0.6, 0.6), None, 1.2)
 
 
-def _boat(c: _Canvas) -> None:
+def _boat(c: Canvas) -> None:
     mast = c.mask([(-0.025, -0.5), (0.015, -0.5), (0.015, 0.2), (-0.025, 0.2)])
     c.lay(mast, c.lathe(mast, -0.005), (0.55, 0.38, 0.22))
     main = c.mask(smooth([(0.03, -0.46), (0.2, -0.2), (0.34, 0.1), (0.2, 0.12), (0.03, 0.12)], 10))
@@ -345,7 +347,7 @@ def _boat(c: _Canvas) -> None:
     c.lay(flag, c.facing(0, 0, 1), (0.9, 0.25, 0.2))
 
 
-def _cup(c: _Canvas) -> None:
+def _cup(c: Canvas) -> None:
     handle = c.mask(ellipse(0.27, 0.03, 0.17, 0.2)) * (1 - c.mask(ellipse(0.27, 0.03, 0.1, 0.125)))
     c.lay(handle, c.inflate(handle, 0.04))
     body = c.mask(_turned([(0.29, -0.32), (0.29, 0.0), (0.27, 0.22), (0.2, 0.34)]))
@@ -360,7 +362,7 @@ def _cup(c: _Canvas) -> None:
     c.lay(c.mask(ellipse(0, -0.315, 0.25, 0.052)), c.facing(0, 0.5, 0.7), None, 0.38)
 
 
-def _duck(c: _Canvas) -> None:
+def _duck(c: Canvas) -> None:
     body = smooth(
         [(-0.47, -0.04), (-0.3, 0.03), (-0.08, -0.03), (0.12, 0.0), (0.33, 0.1), (0.32, 0.3)]
         + [(0.12, 0.41), (-0.14, 0.41), (-0.36, 0.27)]
@@ -390,6 +392,6 @@ _PAINTERS = {
 @lru_cache(maxsize=len(_PAINTERS))
 def shape_of(thing: str) -> Shape:
     """The shape of one of the world's things; painted once per process."""
-    canvas = _Canvas()
+    canvas = Canvas()
     _PAINTERS[thing](canvas)
     return canvas.finish()
