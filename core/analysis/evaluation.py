@@ -381,7 +381,6 @@ def write_json(reports: Sequence[GroundingReport], path: Path) -> None:
 
 def print_reports(reports: Sequence[GroundingReport]) -> None:
     """A table with one row per figure and one column per run."""
-    from rich.console import Console
     from rich.table import Table
 
     first = reports[0]
@@ -401,11 +400,15 @@ def print_reports(reports: Sequence[GroundingReport]) -> None:
     table.add_row("alignment", "", *(report.alignment for report in reports))
     table.add_row("its R² on new sentences", "", *(_r2(r.alignment_r2) for r in reports))
     table.add_row("its R² on new words", "", *(_r2(r.alignment_word_type_r2) for r in reports))
+    _console(46 + 24 * len(reports)).print(table)
+
+
+def _console(wanted_width: int):
+    """A terminal as it is; a pipe has no width, and there no figure is to be cut."""
+    from rich.console import Console
+
     console = Console()
-    # A pipe has no width: let no figure be cut there.
-    Console(width=max(console.width, 44 + 22 * len(reports))).print(
-        table
-    ) if not console.is_terminal else console.print(table)
+    return console if console.is_terminal else Console(width=max(console.width, wanted_width))
 
 
 def _cell(figure: Figure) -> str:
@@ -419,7 +422,6 @@ def _r2(value: float | None) -> str:
 
 def print_moments(settings: GroundSettings, run: str = "") -> None:
     """The best moments of each word of a sentence, as text."""
-    from rich.console import Console
     from rich.table import Table
 
     from core.extraction import embeddings
@@ -446,4 +448,4 @@ def print_moments(settings: GroundSettings, run: str = "") -> None:
                 moment.clip.video_id,
                 moment.clip.caption,
             )
-    Console().print(table)
+    _console(140).print(table)
