@@ -8,6 +8,7 @@ must be those of one process.
 from __future__ import annotations
 
 import socket
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,8 @@ def two_steps(model: nn.Module, batches: list[dict]) -> dict[str, np.ndarray]:
 def run_rank(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    patience = timedelta(seconds=60)  # a rank that waits in vain fails, it does not hang
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2, timeout=patience)
     for number, name in enumerate(NAMES):
         model = DistributedDataParallel(TwoSides(name), find_unused_parameters=True)
         batches = [share_of(whole_batch(seed), rank) for seed in (1, 2)]

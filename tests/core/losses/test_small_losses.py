@@ -170,3 +170,14 @@ def test_mlm_without_masked_positions_is_zero_and_trains_nothing():
     value = mlm_loss(logits, torch.full((2, 3), -100))
     value.backward()
     assert value.item() == 0.0
+
+
+def test_mlm_near_its_optimum_survives_bfloat16():
+    """Losses of 3e-4 sum over many positions without rounding to bfloat16's steps."""
+    labels = torch.arange(9).repeat(20)
+    logits = (10.0 * F.one_hot(labels, 9) + 0.1 * torch.randn(180, 9)).bfloat16()
+    expected = mlm_loss(logits.double(), labels).item()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = mlm_loss(logits, labels)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(expected, rel=1e-4)
