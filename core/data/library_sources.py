@@ -76,14 +76,14 @@ def _absolute(path: Path | str) -> Path:
 
 def _from_one(path: Path, settings: ImportSettings) -> Sources:
     if path.is_dir():
-        found = Sources(path, str(path))
+        found = Sources(path, one_line(str(path)))
         _walk(path, found, settings)
         return found
     if not path.exists():
         raise LibraryError(f"Nothing at {path}: wanted a folder, a video, or a CSV/JSON manifest.")
     if path.suffix.lower() in (".csv", ".json"):
         return _from_manifest(path)
-    return Sources(path.parent, str(path), [path], [path.parent])
+    return Sources(path.parent, one_line(str(path)), [path], [path.parent])
 
 
 def _from_list(paths: list[Path], settings: ImportSettings) -> Sources:
@@ -91,7 +91,7 @@ def _from_list(paths: list[Path], settings: ImportSettings) -> Sources:
         raise LibraryError("No files given: wanted videos, folders or a manifest.")
     if len(paths) == 1:
         return _from_one(paths[0], settings)
-    found = Sources(Path(os.path.commonpath(paths)), "\n".join(map(str, sorted(paths))))
+    found = Sources(Path(os.path.commonpath(paths)), one_line(" ".join(map(str, sorted(paths)))))
     if not found.root.is_dir():
         found.root = found.root.parent
     for path in paths:
@@ -109,7 +109,7 @@ def _from_list(paths: list[Path], settings: ImportSettings) -> Sources:
 
 
 def _from_manifest(path: Path) -> Sources:
-    found = Sources(path.parent, str(path), folders=[path.parent])
+    found = Sources(path.parent, one_line(str(path)), folders=[path.parent])
     try:
         rows, messages = read_manifest(path)
     except TextError as error:
@@ -168,10 +168,10 @@ def _is_video(path: Path) -> bool:
 def _may_follow(path: Path, root: Path, found: Sources, settings: ImportSettings) -> bool:
     if not path.is_symlink():
         return True
-    target = path.resolve()
     if not path.exists():
         found.report(path, "A link that leads nowhere.")
         return False
+    target = path.resolve()
     if target.is_relative_to(root):
         return not _found_by_itself(target, root)
     if not settings.follow_links_outside:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from core.records import Clip, ImportProblem, Video
 
 # Captions are often set by ear: this much past the end is cut off without a word.
 _LATE_SEC = 1.0
+_LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*")
+_MISSING_SHOWN = 20  # a captions file of a whole data set may name thousands
 _CAPTION_PATTERNS = ("captions*.csv", "segments*.csv", "caption*.json")
 
 
@@ -45,11 +49,13 @@ def find_captions(sources: Sources, settings: ImportSettings) -> dict[Path, list
     matcher = _Matcher(sources)
     captions: dict[Path, list[Caption]] = defaultdict(list)
     for row in sources.rows:
-        _add_row(captions, matcher, row, sources.root, sources, Path(sources.key).name)
+        _add_row(captions, matcher, row, sources.root, Path(sources.key).name)
     for path in _caption_files(sources, settings):
         _add_file(captions, matcher, path, sources, named=bool(settings.captions))
+    matcher.report_missing()
+    subtitles = _subtitles_by_stem(sources)
     for file in sources.files:
-        captions[file] += _subtitles_beside(file, sources)
+        captions[file] += _subtitles_of(file, subtitles, sources)
     return captions
 
 
@@ -87,19 +93,16 @@ def _add_file(captions, matcher: _Matcher, path: Path, sources: Sources, named: 
     for message in messages:
         sources.report(path, message)
     for row in rows:
-        _add_row(captions, matcher, row, path.parent, sources, path.name)
+        _add_row(captions, matcher, row, path.parent, path.name)
 
 
-def _add_row(captions, matcher, row: CaptionRow, base: Path, sources: Sources, name: str) -> None:
+def _add_row(captions, matcher: _Matcher, row: CaptionRow, base: Path, name: str) -> None:
     file = matcher.find(row.file, base)
     if file is not None:
         origin = f"{name}, line {row.line}"
         captions[file].append(Caption(row.start_sec, row.end_sec, row.text, origin))
-    elif row.file not in matcher.missing and not _exists(base / row.file):
-        matcher.missing.add(row.file)
-        sources.report(
-            row.file, f"{name}, line {row.line}, has a caption for it, but there is no such video."
-        )
+    elif not _exists(base / row.file):
+        matcher.missing.setdefault(row.file, f"{name}, line {row.line}")
 
 
 def _add_narration(captions, matcher: _Matcher, path: Path, sources: Sources) -> None:
@@ -115,30 +118,41 @@ def _add_narration(captions, matcher: _Matcher, path: Path, sources: Sources) ->
         sources.report(path, f"None of its {absent:,} videos is among the files: names must match.")
 
 
-def _subtitles_beside(file: Path, sources: Sources) -> list[Caption]:
-    """Of video.mp4: video.srt, video.vtt, or with a language as video.en.srt."""
-    for suffix in SUBTITLE_SUFFIXES:
-        beside = [file.with_suffix(suffix), *sorted(_siblings(file, suffix))]
-        for path in filter(_exists, beside):
-            try:
-                spoken = read_subtitles(path)
-            except TextError as error:
-                sources.report(path, str(error))
-                continue
-            return [
-                Caption(start, end, text, f"{path.name}, {start:.1f} s")
-                for start, end, text in spoken
-            ]
-    return []
+def _subtitles_by_stem(sources: Sources) -> dict[tuple[Path, str], list[Path]]:
+    """Subtitle files by the folder and stem of the video they go with, the best one first.
+
+    For video.mp4: video.srt, video.vtt, then those with a language, English first, as video.en.srt.
+    """
+    found: dict[tuple[Path, str], list[tuple[int, str]]] = defaultdict(list)
+    for folder in {file.parent for file in sources.files}:
+        for name in _names_in(folder):
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in SUBTITLE_SUFFIXES:
+                found[folder, stem].append((0, name))
+                stem, language = os.path.splitext(stem)
+                if _LANGUAGE.fullmatch(language):
+                    found[folder, stem].append((1 if language.startswith(".en") else 2, name))
+    return {key: [key[0] / name for _, name in sorted(ranked)] for key, ranked in found.items()}
 
 
-def _siblings(file: Path, suffix: str) -> list[Path]:
+def _names_in(folder: Path) -> list[str]:
     try:
-        names = [path.name for path in file.parent.iterdir()]
+        return os.listdir(folder)
     except OSError:
-        return []
-    kept = [n for n in names if n.startswith(f"{file.stem}.") and n.lower().endswith(suffix)]
-    return [file.parent / name for name in kept]
+        return []  # finding the videos has reported it
+
+
+def _subtitles_of(file: Path, subtitles: dict, sources: Sources) -> list[Caption]:
+    for path in subtitles.get((file.parent, file.stem), []):
+        try:
+            spoken = read_subtitles(path)
+        except TextError as error:
+            sources.report(path, str(error))
+            continue
+        return [
+            Caption(start, end, text, f"{path.name}, {start:.1f} s") for start, end, text in spoken
+        ]
+    return []
 
 
 def _exists(path: Path) -> bool:
@@ -152,12 +166,20 @@ class _Matcher:
     """Finds the file that a caption row means: by its path, else by its name or stem if unique."""
 
     def __init__(self, sources: Sources):
-        self.root = sources.root
+        self.sources, self.root = sources, sources.root
         self.by_path = {file: file for file in sources.files}
         self.by_real = {file.resolve(): file for file in sources.files}
         self.by_name = _unique((file.name, file) for file in sources.files)
         self.by_stem = _unique((file.stem, file) for file in sources.files)
-        self.missing: set[str] = set()
+        self.missing: dict[str, str] = {}  # file -> where it is named first
+
+    def report_missing(self) -> None:
+        for file, place in list(self.missing.items())[:_MISSING_SHOWN]:
+            self.sources.report(file, f"{place}, has a caption for it, but there is no such video.")
+        if (more := len(self.missing) - _MISSING_SHOWN) > 0:
+            self.sources.report(
+                "captions", f"{more:,} further videos that they name are not there."
+            )
 
     def find(self, name: str, base: Path) -> Path | None:
         for folder in (base, self.root):
@@ -187,15 +209,15 @@ def make_clips(
 ) -> tuple[list[Clip], list[ImportProblem]]:
     """A clip for each caption, in order of time; without captions, windows of equal length.
 
-    Captions that begin after the end of the video are left out and reported.
+    Captions that begin after the end of the video are left out and reported, as is what was cut.
     """
     late = [c for c in captions if c.start_sec is not None and not _begins_inside(c, video)]
     overlong = [c for c in captions if c.start_sec is not None and _ends_late(c, video)]
     spans = [(*_span(c, video, settings), c.text) for c in captions if c not in late]
-    spans = sorted(set(spans)) or (_windows(video, settings) if not captions else [])
+    spans = sorted(set(spans)) or _windows(video, settings)
     clips = [_clip(video, *span) for span in spans]
-    problems = _late_problem(video, late, "begin after", "left out")
-    problems += _late_problem(video, [c for c in overlong if c not in late], "end after", "cut off")
+    problems = _late_problem(video, late, "begin", "left out")
+    problems += _late_problem(video, [c for c in overlong if c not in late], "end", "cut off")
     return clips, problems
 
 
@@ -233,14 +255,14 @@ def _clip(video: Video, start_sec: float, end_sec: float, caption: str) -> Clip:
     return Clip(clip_id, video.video_id, start_sec, end_sec, caption)
 
 
-def _late_problem(video: Video, late: list[Caption], what: str, done: str) -> list[ImportProblem]:
+def _late_problem(video: Video, late: list[Caption], verb: str, done: str) -> list[ImportProblem]:
     if not late:
         return []
-    first = late[0]
-    count = "1 caption" if len(late) == 1 else f"{len(late)} captions"
+    first, end_sec = late[0], video.duration_sec
+    one = len(late) == 1
     reason = (
-        f"{count} {what} the end at {video.duration_sec:.1f} s and "
-        f"{'was' if len(late) == 1 else 'were'} {done}; first: {first.origin}, "
+        f"{len(late)} caption{'' if one else 's'} {verb}{'s' if one else ''} after the end at "
+        f"{end_sec:.1f} s and {'was' if one else 'were'} {done}; first: {first.origin}, "
         f"{first.start_sec:g} to {first.end_sec:g} s."
     )
     return [ImportProblem(one_line(video.path.name), reason)]

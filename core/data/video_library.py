@@ -101,6 +101,7 @@ def import_library(
         inspections = _inspect_all(sources, before, settings, library_folder(name), progress)
         stored = _merge(name, before, sources, captions, inspections, settings)
         write_stored(stored)
+        _forget_thumbnails(stored.library)
     return stored.library
 
 
@@ -142,11 +143,12 @@ def _inspect_all(
             found[path] = _Inspection(path, before.marks[path], known[path])
         else:
             jobs.append(_Job(path, thumbnails))
+    progress = progress or (lambda done, total, message: None)
     total = len(sources.files)
+    progress(len(found), total, "")
     for inspection in _run(jobs, settings.workers):
         found[inspection.path] = inspection
-        if progress:
-            progress(len(found), total, one_line(inspection.path.name))
+        progress(len(found), total, one_line(inspection.path.name))
     return {path: found[path] for path in sources.files}
 
 
@@ -194,6 +196,10 @@ def _inspect_apart(job: _Job) -> _Inspection:
 
 def _inspect(job: _Job) -> _Inspection:
     """Hash a file, read its facts, decode its end, draw its thumbnail."""
+    if not job.path.is_file():  # reading a pipe would wait for ever
+        return _Inspection(job.path, remark="Not a regular file.")
+    if _is_no_utf8(job.path):
+        return _Inspection(job.path, remark="Its name is not valid UTF-8: rename the file.")
     try:
         mark = FileMark.of(job.path)
         video, remark = _video(job, _content_hash(job.path))
@@ -202,6 +208,11 @@ def _inspect(job: _Job) -> _Inspection:
         return _Inspection(job.path, remark=str(error))
     except OSError as error:
         return _Inspection(job.path, remark=f"The file cannot be read: {error.strerror}.")
+
+
+def _is_no_utf8(path: Path) -> bool:
+    """Such names come as lone surrogates, which no table and no page can show."""
+    return any("\ud800" <= character <= "\udfff" for character in str(path))
 
 
 def _video(job: _Job, content_hash: str) -> tuple[Video, str]:
@@ -243,6 +254,14 @@ def _draw_thumbnail(path: Path, sec: float, out: Path) -> None:
     picture = Image.fromarray(thumbnail(path, sec, longest_side=THUMBNAIL_SIDE))
     picture.save(partial, "JPEG", quality=85)
     os.replace(partial, out)
+
+
+def _forget_thumbnails(library: VideoLibrary) -> None:
+    """Remove pictures of videos that left the library."""
+    wanted = {video.thumbnail for video in library.videos}
+    for path in (library_folder(library.name) / "thumbnails").iterdir():
+        if path.name not in wanted:
+            path.unlink()
 
 
 # ---- merging -----------------------------------------------------------------------------
