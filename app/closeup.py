@@ -27,7 +27,7 @@ def show_video(library: str, readings: list[Reading], token: int, best: list[lis
     st.subheader("Inside one video")
     shelf = resources.shelf(library)
     video = shelf.videos[choose_video(shelf, readings, best)]
-    left, right = st.columns([5, 7], gap="medium")
+    left, right = st.columns([4, 7], gap="medium")
     with left, explained():
         show_chosen(library, readings, token, video, shelf.clips_of[video.video_id])
     with right:

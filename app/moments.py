@@ -7,7 +7,7 @@ import streamlit as st
 from app import resources, viewstate
 from app.heat import Heat
 from app.media import piece_around
-from app.player import Badge, show_player
+from app.player import Badge, common_aspect, show_player
 from app.problems import explained
 from app.resources import Reading
 from app.wording import escape, percent, span
@@ -47,12 +47,16 @@ def show_gallery(
     library: str, readings: list[Reading], token: int, place: int, found: list[Moment], num_columns
 ) -> None:
     grid = st.grid(num_columns, min_column_width=270, gap="small")
+    videos = resources.shelf(library).videos
+    aspect = common_aspect([videos[moment.clip.video_id] for moment in found])
     for rank, moment in enumerate(found):
         with grid.container(key=f"moment-{place}-{rank}"), explained():
-            show_moment(library, readings, token, place, rank, moment)
+            show_moment(library, readings, token, place, rank, moment, aspect)
 
 
-def show_moment(library, readings, token, place: int, rank: int, moment: Moment) -> None:
+def show_moment(
+    library: str, readings: list[Reading], token: int, place: int, rank: int, moment: Moment, aspect
+) -> None:
     video = resources.shelf(library).videos[moment.clip.video_id]
     key = f"moment-player-{place}-{rank}"
     clip = moment.clip
@@ -66,6 +70,7 @@ def show_moment(library, readings, token, place: int, rank: int, moment: Moment)
         [score_badge(moment, COLORS[place])],
         clip.caption,
         f"{video.path.name} · {span(clip.start_sec, clip.end_sec)}",
+        aspect=aspect,
         action="Look inside",
         on_action=lambda: viewstate.put(video=clip.video_id, at=None),
     )

@@ -85,6 +85,13 @@ def own_aspect(video: Video) -> str:
     return f"{min(21 / 9, max(4 / 5, ratio)):.3f}"
 
 
+def common_aspect(videos: Sequence[Video]) -> str:
+    """One shape for a gallery: the middle one of its videos, between 4:3 and 16:9."""
+    ratios = sorted(video.width / max(1, video.height) for video in videos)
+    middle = ratios[len(ratios) // 2] if ratios else 16 / 9
+    return f"{min(16 / 9, max(4 / 3, middle)):.3f}"
+
+
 def _strip(heat: Heat) -> dict:
     return {
         "color": heat.color,

@@ -27,7 +27,6 @@ def main() -> None:
     first, second = choose_runs(runs)
     chosen = [first] + ([second] if second else [])
     with explained():
-        show_facts(chosen)
         live = any(run.state == "running" for run in runs if run.name in chosen)
         st.fragment(show_curves, run_every=LIVE_SEC if live else None)(chosen, live)
         show_grounding(chosen)
@@ -86,7 +85,8 @@ def show_facts(chosen: list[str]) -> None:
 
 
 def show_curves(chosen: list[str], was_live: bool) -> None:
-    """Loss over steps; one chart for the sum and one for each term that the runs share."""
+    """State and loss over steps: a chart for the sum and one for each term."""
+    show_facts(chosen)
     metrics = {name: RunFolder.open(name).metrics() for name in chosen}
     if not any(metrics.values()):
         st.info("Nothing logged yet.", icon=":material/hourglass_empty:")
@@ -122,8 +122,8 @@ def show_grounding(chosen: list[str]) -> None:
     reports = [report for name in chosen for report in run_views.grounding_reports(name)]
     if not reports:
         st.info(
-            "Not measured yet. Run: `python -m core ground --evaluate --library NAME --run "
-            f"{chosen[0]}`",
+            "Not measured yet. Run: `python -m core ground --evaluate "
+            f"--library {library_of(chosen[0])} --run {chosen[0]}`",
             icon=":material/straighten:",
         )
         return
@@ -140,6 +140,13 @@ def show_grounding(chosen: list[str]) -> None:
     )
     figure = charts.figures_chart(run_views.figure_rows(own))
     st.plotly_chart(figure, key="grounding-figures", config={"displaylogo": False})
+
+
+def library_of(name: str) -> str:
+    """The library that the run, or its teacher, learned from."""
+    infos = {run.name: run for run in resources.runs()}
+    teacher = infos.get(infos[name].teacher, infos[name])
+    return infos[name].library or teacher.library or "demo"
 
 
 def show_settings(chosen: list[str]) -> None:
