@@ -14,7 +14,10 @@ import cv2
 import numpy as np
 
 from core.data.demo_materials import Sprite
-from core.data.demo_motion import (
+from core.data.demo_motion import stage_take
+from core.data.demo_props import board_sprite, bowl_sprites, hand_sprite
+from core.data.demo_scenes import paint_scene
+from core.data.demo_set import (
     BOWL_TOP,
     BOWL_X,
     FLOOR,
@@ -23,10 +26,7 @@ from core.data.demo_motion import (
     WATER_TOP,
     Take,
     Track,
-    stage_take,
 )
-from core.data.demo_props import board_sprite, bowl_sprites, hand_sprite
-from core.data.demo_scenes import paint_scene
 from core.data.demo_shapes import SPRITE, UNIT
 from core.data.demo_story import Story
 

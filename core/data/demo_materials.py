@@ -172,15 +172,13 @@ def _mix(a, b, weight) -> np.ndarray:
 
 def _rubber(shape: Shape, colour) -> Look:
     x, y = _grid()
-    # A grip of little knobs, in staggered rows.
-    knobs = np.cos(x * 78) * np.cos((y + 0.0) * 78)
-    height = np.clip(knobs - 0.2, 0, 1).astype(np.float32)
-    tint = colour * 0.86 + 0.02
-    return Look(
-        _plain(tint) * (1 + 0.10 * height[..., None]),
-        _relief(shape.normals, height, 0.9),
-        shape.alpha,
-    )
+    # A grip of round knobs in staggered rows, worn light on top.
+    waves = np.cos((x + y) * 36) * np.cos((x - y) * 36)
+    knobs = np.clip((waves - 0.28) * 2.2, 0, 1).astype(np.float32)
+    tint = colour * 0.66 + 0.015
+    worn = colour * 0.80 + 0.20
+    mixed = _mix(_plain(tint), _plain(worn), knobs * 0.85)
+    return Look(mixed, _relief(shape.normals, knobs, 1.3), shape.alpha, 0.8)
 
 
 def _wood(shape: Shape, colour) -> Look:
@@ -193,8 +191,8 @@ def _wood(shape: Shape, colour) -> Look:
     fibre = cv2.GaussianBlur(noise(SPRITE, 120, 3, 1), (0, 0), sigmaX=0.6, sigmaY=5) * 1.4
     brown = np.float32([0.30, 0.52, 0.76])
     stained = colour * 0.62 + brown * 0.36 * (0.5 + 0.5 * colour.max())
-    dark = stained * np.float32([0.48, 0.54, 0.60])
-    mixed = _mix(_plain(stained * 1.12), _plain(dark), grain * 0.62 + 0.22 * fibre + 0.5 * knot**3)
+    dark = stained * np.float32([0.36, 0.42, 0.48])
+    mixed = _mix(_plain(stained * 1.12), _plain(dark), grain * 0.85 + 0.25 * fibre + 0.6 * knot**3)
     return Look(mixed, _relief(shape.normals, -grain, 0.10), shape.alpha, 0.7)
 
 
@@ -253,9 +251,9 @@ def _stone(shape: Shape, colour) -> Look:
     normals /= np.linalg.norm(normals, axis=2, keepdims=True)
     grey = np.float32([0.56, 0.57, 0.58])
     base = colour * 0.58 + grey * 0.36
-    grain = noise(SPRITE, 120, 7, 1)[..., None]
-    speckled = base * (1 + 0.22 * grain - 0.2 * (grain > 0.9) + 0.25 * (grain < -1.0))
-    return Look(speckled * (1 - 0.3 * seams[..., None]), normals, shape.alpha, 0.4)
+    grain = noise(SPRITE, 84, 7, 1)[..., None]
+    speckled = base * (1 + 0.26 * grain - 0.45 * (grain > 0.75) + 0.40 * (grain < -0.8))
+    return Look(speckled * (1 - 0.55 * seams[..., None]), normals, shape.alpha, 0.4)
 
 
 def _paper(shape: Shape, colour) -> Look:

@@ -1,139 +1,30 @@
 """How the demo world's things move: one pose per frame, from a story's beats.
 
-Lengths are pixels of the 256-pixel picture (y down), angles degrees clockwise, times seconds.
 Gravity is chosen so that a fall lasts as long as its beat says; everything else follows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
+from core.data.demo_set import (
+    FLOOR,
+    SHELF_EDGE,
+    SHELF_FLOOR,
+    WATER_BOTTOM,
+    WATER_TOP,
+    Set,
+    Shard,
+    Take,
+    Track,
+)
 from core.data.demo_shapes import shape_of
 from core.data.demo_story import Beat, Story
-
-PICTURE = 256
-FLOOR = 212.0
-SHELF_TOP, SHELF_EDGE = 116.0, 124.0
-SHELF_FLOOR = 236.0
-WATER_TOP, WATER_BOTTOM = 126.0, 238.0
-BOWL_X, BOWL_TOP = 182.0, 178.0
-
-
-@dataclass
-class Track:
-    """Where one thing is in every frame; float arrays [frames]. x, y is the sprite's middle."""
-
-    x: np.ndarray
-    y: np.ndarray
-    angle: np.ndarray
-    wide: np.ndarray  # scale across
-    high: np.ndarray  # scale down
-    visible: np.ndarray  # bool
-
-    @staticmethod
-    def still(frames: int, x: float, y: float, scale: float) -> Track:
-        full = np.full(frames, 1.0)
-        return Track(x * full, y * full, 0 * full, scale * full, scale * full, full > 0)
-
-
-@dataclass
-class Shard:
-    """A piece of a broken thing; `piece` numbers the cells of the sprite."""
-
-    piece: int
-    track: Track
-
-
-@dataclass
-class Take:
-    """Everything that moves in one video. Frame numbers count from 0."""
-
-    frames: int
-    frame_rate: int
-    floor: np.ndarray  # [frames] the level under the prop: a shelf ends
-    prop: Track
-    base: Track | None = None
-    hand: Track | None = None  # its fingertips
-    board_x: np.ndarray | None = None  # the board's middle; off the picture when away
-    sites: np.ndarray | None = None  # [pieces, 2] seeds of the shards' cells, in units
-    shards: list[Shard] = field(default_factory=list)
-    splashes: list[tuple[int, float, float]] = field(default_factory=list)  # frame, x, strength
-    puffs: list[tuple[int, float, float]] = field(default_factory=list)
-    bubbles: tuple[int, int] | None = None  # first and last frame
-    stream: np.ndarray | None = None  # [frames, 3]: mouth x, y and flow 0 to 1
-    bowl_level: np.ndarray | None = None  # [frames] 0 to 1
-
-
-class _Set:
-    """Builds a take beat by beat; each beat starts from where the last one left the prop."""
-
-    def __init__(self, story: Story, frame_rate: int):
-        self.story, self.rate = story, frame_rate
-        self.rng = np.random.default_rng([story.seed, 6])
-        self.frames = max(1, round(story.duration_sec * frame_rate))
-        self.hull = shape_of(story.prop.thing).hull
-        self.scale = float(self.rng.uniform(*_SCALES.get(story.script, (0.94, 1.06))))
-        self.floor = {"shelf": SHELF_TOP, "water": WATER_BOTTOM}.get(story.script, FLOOR)
-        x = float(self.rng.uniform(*_STARTS.get(story.script, (112, 144))))
-        y = self.floor - self.support(0)
-        if story.script == "drop":
-            y = 30 + self.height()
-        if story.script == "water":
-            y = max(20 + self.height(), WATER_TOP - 34 - self.support(0))
-        self.take = Take(
-            self.frames,
-            frame_rate,
-            np.full(self.frames, self.floor),
-            Track.still(self.frames, x, y, self.scale),
-        )
-
-    def support(self, angle: float, high: float = 1.0) -> float:
-        """Pixels from the middle down to the lowest point when turned by `angle` degrees."""
-        turn = np.radians(angle)
-        down = self.hull[:, 0] * np.sin(turn) + self.hull[:, 1] * np.cos(turn)
-        return float(down.max() * 100 * self.scale * high)
-
-    def height(self) -> float:
-        """Pixels from the middle up to the highest point."""
-        return float(-self.hull[:, 1].min() * 100 * self.scale)
-
-    def half_width(self) -> float:
-        return float(self.hull[:, 0].max() * 100 * self.scale)
-
-    def span(self, beat: Beat) -> tuple[slice, np.ndarray]:
-        """The beat's frames, and seconds since its start in each."""
-        first, last = round(beat.start_sec * self.rate), round(beat.end_sec * self.rate)
-        return slice(first, last), np.arange(last - first) / self.rate
-
-    def hold(self, beat: Beat, **final: float) -> None:
-        """From the beat's end on, the prop rests where it is (or where `final` says)."""
-        after = round(beat.end_sec * self.rate)
-        for name in ("x", "y", "angle", "wide", "high"):
-            values = getattr(self.take.prop, name)
-            values[after:] = final.get(name, values[after - 1])
-
-
-_SCALES = {
-    "water": (0.80, 0.88),
-    "shelf": (0.80, 0.86),
-    "stack": (0.76, 0.82),
-    "pour": (0.84, 0.90),
-    "drop": (0.86, 0.96),
-}
-_STARTS = {
-    "push": (60, 68),
-    "shelf": (46, 50),
-    "stack": (64, 70),
-    "pour": (78, 86),
-    "shake-hide": (104, 136),
-}
 
 
 def stage_take(story: Story, frame_rate: int) -> Take:
     """Act out a story."""
-    s = _Set(story, frame_rate)
+    s = Set(story, frame_rate)
     if story.script == "stack":
         _place_base(s)
     if story.script == "pour":
@@ -148,7 +39,7 @@ def stage_take(story: Story, frame_rate: int) -> Take:
 # ---- hands -----------------------------------------------------------------------------
 
 
-def _held(s: _Set, fall: Beat) -> None:
+def _held(s: Set, fall: Beat) -> None:
     """A hand holds the prop by its top with a slight sway, then opens and draws back."""
     release = round(fall.start_sec * s.rate)
     track, time = s.take.prop, np.arange(s.frames) / s.rate
@@ -165,7 +56,7 @@ def _held(s: _Set, fall: Beat) -> None:
     s.take.hand = hand
 
 
-def _pushing_hand(s: _Set, beat: Beat, length: float = 0.3) -> None:
+def _pushing_hand(s: Set, beat: Beat, length: float = 0.3) -> None:
     """A hand comes from the left, moves along with the prop for `length` seconds and leaves."""
     track, time = s.take.prop, np.arange(s.frames) / s.rate
     contact, release = beat.start_sec, beat.start_sec + length
@@ -184,7 +75,7 @@ def _pushing_hand(s: _Set, beat: Beat, length: float = 0.3) -> None:
 # ---- actions ---------------------------------------------------------------------------
 
 
-def _fall(s: _Set, beat: Beat) -> None:
+def _fall(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     start_y, duration = track.y[frames.start], beat.end_sec - beat.start_sec
@@ -202,7 +93,7 @@ def _fall(s: _Set, beat: Beat) -> None:
     s.hold(beat, y=land)
 
 
-def _fall_facts(s: _Set, beat: Beat) -> tuple[float, float]:
+def _fall_facts(s: Set, beat: Beat) -> tuple[float, float]:
     """Duration and height of the fall that came before."""
     fall = s.story.beat("fall")
     first = round(fall.start_sec * s.rate)
@@ -210,7 +101,7 @@ def _fall_facts(s: _Set, beat: Beat) -> tuple[float, float]:
     return fall.end_sec - fall.start_sec, float(height)
 
 
-def _bounce(s: _Set, beat: Beat) -> None:
+def _bounce(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     fall_time, height = _fall_facts(s, beat)
@@ -250,7 +141,7 @@ def _hops(fall_time: float, total: float) -> list[float]:
     return hops
 
 
-def _shatter(s: _Set, beat: Beat) -> None:
+def _shatter(s: Set, beat: Beat) -> None:
     frames, _ = s.span(beat)
     track = s.take.prop
     track.visible[frames.start :] = False
@@ -272,7 +163,7 @@ def _shatter(s: _Set, beat: Beat) -> None:
     s.take.puffs.append((frames.start, float(x0), 1.0))
 
 
-def _throw(s: _Set, shard: Track, first: int, time, middle, offset, duration) -> None:
+def _throw(s: Set, shard: Track, first: int, time, middle, offset, duration) -> None:
     """A shard's flight from its place in the whole to the floor, where it slides to rest."""
     rng = s.rng
     speed_x = 1.9 * offset[0] + rng.normal(0, 34)
@@ -295,7 +186,7 @@ def _throw(s: _Set, shard: Track, first: int, time, middle, offset, duration) ->
     shard.angle[first:] = angle
 
 
-def _collapse(s: _Set, beat: Beat) -> None:
+def _collapse(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     duration = beat.end_sec - beat.start_sec
@@ -312,7 +203,7 @@ def _collapse(s: _Set, beat: Beat) -> None:
     s.hold(beat)
 
 
-def _float(s: _Set, beat: Beat) -> None:
+def _float(s: Set, beat: Beat) -> None:
     first = round(beat.start_sec * s.rate)
     time = np.arange(s.frames - first) / s.rate  # it bobs on to the end of the video
     track = s.take.prop
@@ -328,7 +219,7 @@ def _float(s: _Set, beat: Beat) -> None:
     s.take.splashes.append((first, float(track.x[first - 1]), 0.8))
 
 
-def _sink(s: _Set, beat: Beat) -> None:
+def _sink(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     duration = beat.end_sec - beat.start_sec
@@ -345,14 +236,14 @@ def _sink(s: _Set, beat: Beat) -> None:
     s.hold(beat, y=end_y, angle=lean)
 
 
-def _travel(s: _Set) -> float:
+def _travel(s: Set) -> float:
     """How far a pushed thing gets."""
     if s.story.script == "shelf":
         return SHELF_EDGE + 4 - s.take.prop.x[-1]
     return float(s.rng.uniform(106, 122))
 
 
-def _glide(s: _Set, beat: Beat) -> np.ndarray:
+def _glide(s: Set, beat: Beat) -> np.ndarray:
     """Distance covered in each frame: a short push, then friction."""
     _, time = s.span(beat)
     share = (time + 1 / s.rate) / (beat.end_sec - beat.start_sec)
@@ -361,7 +252,7 @@ def _glide(s: _Set, beat: Beat) -> np.ndarray:
     return _travel(s) * eased * np.clip(time / 0.12 + 0.3, 0, 1)
 
 
-def _roll(s: _Set, beat: Beat) -> None:
+def _roll(s: Set, beat: Beat) -> None:
     frames, _ = s.span(beat)
     track = s.take.prop
     distance = _glide(s, beat)
@@ -374,7 +265,7 @@ def _roll(s: _Set, beat: Beat) -> None:
     _pushing_hand(s, beat)
 
 
-def _slide(s: _Set, beat: Beat) -> None:
+def _slide(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     track.x[frames] = track.x[frames.start - 1] + _glide(s, beat)
@@ -390,7 +281,7 @@ def _slide(s: _Set, beat: Beat) -> None:
     _pushing_hand(s, beat)
 
 
-def _tip(s: _Set, beat: Beat) -> None:
+def _tip(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     duration = beat.end_sec - beat.start_sec
@@ -412,13 +303,13 @@ def _tip(s: _Set, beat: Beat) -> None:
     _pushing_hand(s, beat, 0.35)
 
 
-def _corner(s: _Set) -> np.ndarray:
+def _corner(s: Set) -> np.ndarray:
     """The foot's right corner from the sprite's middle, in pixels."""
     foot = s.hull[s.hull[:, 1] > s.hull[:, 1].max() - 0.05]
     return np.array([foot[:, 0].max(), s.hull[:, 1].max()]) * 100 * s.scale
 
 
-def _spin(s: _Set, beat: Beat) -> None:
+def _spin(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     share = time / (beat.end_sec - beat.start_sec)
@@ -435,7 +326,7 @@ def _spin(s: _Set, beat: Beat) -> None:
     s.hold(beat, angle=start, y=low)
 
 
-def _jump(s: _Set, beat: Beat) -> None:
+def _jump(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     duration = beat.end_sec - beat.start_sec
@@ -455,7 +346,7 @@ def _jump(s: _Set, beat: Beat) -> None:
     s.hold(beat, high=s.scale, wide=s.scale, y=s.floor - s.support(base))
 
 
-def _shake(s: _Set, beat: Beat) -> None:
+def _shake(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     duration = beat.end_sec - beat.start_sec
@@ -470,7 +361,7 @@ def _shake(s: _Set, beat: Beat) -> None:
     s.hold(beat, angle=base, x=start_x, y=s.floor - s.support(base))
 
 
-def _hide(s: _Set, beat: Beat) -> None:
+def _hide(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     share = time / (beat.end_sec - beat.start_sec)
@@ -490,7 +381,7 @@ def _ease(share: np.ndarray) -> np.ndarray:
     return share * share * (3 - 2 * share)
 
 
-def _pour(s: _Set, beat: Beat) -> None:
+def _pour(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     share = time / (beat.end_sec - beat.start_sec)
@@ -512,13 +403,13 @@ def _pour(s: _Set, beat: Beat) -> None:
     s.hold(beat, x=x0, y=y0, angle=0.0)
 
 
-def _place_base(s: _Set) -> None:
+def _place_base(s: Set) -> None:
     hull = shape_of("box").hull
     scale = 0.92
     s.take.base = Track.still(s.frames, 180, FLOOR - hull[:, 1].max() * 100 * scale, scale)
 
 
-def _stack(s: _Set, beat: Beat) -> None:
+def _stack(s: Set, beat: Beat) -> None:
     frames, time = s.span(beat)
     track = s.take.prop
     share = time / (beat.end_sec - beat.start_sec)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from core.data.demo_materials import noise
-from core.data.demo_motion import (
+from core.data.demo_set import (
     SHELF_EDGE,
     SHELF_TOP,
     WATER_BOTTOM,

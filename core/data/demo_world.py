@@ -40,7 +40,7 @@ __all__ = ["DemoWorld", "build_demo_world", "demo_facts", "word_labels"]
 Progress = Callable[[int, int, str], None]
 
 # Raised whenever the same settings give another world, so that an old one is not kept.
-WORLD_VERSION = 3
+WORLD_VERSION = 4
 
 
 @dataclass(frozen=True)

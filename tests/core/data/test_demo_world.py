@@ -16,7 +16,8 @@ from core.config import DemoSettings
 from core.data.demo_drawing import draw_frames, lay
 from core.data.demo_facts import ACTIONS, MATERIALS, THINGS
 from core.data.demo_materials import Sprite
-from core.data.demo_motion import FLOOR, PICTURE, stage_take
+from core.data.demo_motion import stage_take
+from core.data.demo_set import FLOOR, PICTURE
 from core.data.demo_story import Prop, plan_stories
 from core.data.demo_world import build_demo_world
 
