@@ -15,17 +15,18 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import filelock
 import numpy as np
 
-from core.config import ExtractSettings, library_root
+from core.config import ExtractSettings, SettingsError, library_root
 from core.data.video_library import load_library
 from core.extraction import backbones, video_features, worker_pool
-from core.extraction.decoding import UnreadableVideo
+from core.extraction.decoding import DECODERS, UnreadableVideo
 from core.feature_cache import (
     CacheError,
     FeatureCache,
@@ -73,6 +74,9 @@ def extract(settings: ExtractSettings, progress: Progress | None = None) -> Extr
     extraction of the same library is running; BackboneError for a backbone that is not there.
     """
     progress = progress or (lambda done, total, message: None)
+    if settings.decoder not in DECODERS:
+        known = ", ".join(DECODERS)
+        raise SettingsError(f"Unknown decoder '{settings.decoder}'. Known: {known}.")
     library = load_library(settings.library)
     if not library.videos:
         raise ExtractError(
@@ -157,6 +161,7 @@ def _run(settings, library, caches, jobs: list[dict], progress: Progress) -> Non
         key = counter.current(job)
         deaths[key] = deaths.get(key, 0) + 1
         counter.take_back(job)
+        progress(counter.done, counter.total, f"a worker ended: {how}; its part is begun anew")
         if deaths[key] < 2:
             return job
         return job | {"failed": job["failed"] | {key: f"{KILLED}: {how}."}}
@@ -280,8 +285,9 @@ def _world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def _only_one(library: str, rank: int) -> filelock.FileLock:
-    """The lock of an extraction; the system frees it even when its holder is killed."""
+@contextmanager
+def _only_one(library: str, rank: int) -> Iterator[None]:
+    """Hold the extraction's lock; the system frees it even when its holder is killed."""
     lock = filelock.FileLock(library_root(library) / f".extract-{rank}.lock", timeout=0)
     try:
         lock.acquire()
@@ -290,7 +296,10 @@ def _only_one(library: str, rank: int) -> filelock.FileLock:
             f"Features of '{library}' are being extracted by another process. "
             "Wait until it is done, or end it, then run the command again."
         ) from None
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _finish(caches: dict[str, FeatureCache], progress: Progress) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,5 +26,4 @@ def start(setup: dict) -> Callable[[dict, Callable[[dict], None]], None]:
 
 
 if __name__ == "__main__":
-    os.environ["OMP_NUM_THREADS"] = "1"
     worker_pool.serve(start)
