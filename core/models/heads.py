@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from core.config import SettingsError
 from core.losses.catalog import get_loss
+from core.models.linear import Linear
 
 
 class ProjectionHead(nn.Module):
@@ -14,9 +15,9 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, hidden: int, joint_size: int):
         super().__init__()
-        self.dense = nn.Linear(hidden, hidden)
+        self.dense = Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.output = nn.Linear(hidden, joint_size)
+        self.output = Linear(hidden, joint_size)
 
     def forward(self, states: Tensor) -> Tensor:
         vectors = self.output(self.norm(F.gelu(self.dense(states))))
@@ -31,7 +32,7 @@ class DistillationHead(nn.Sequential):
     """
 
     def __init__(self, hidden: int, size: int):
-        super().__init__(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, size))
+        super().__init__(Linear(hidden, hidden), nn.GELU(), Linear(hidden, size))
 
 
 class HeadedObjective(nn.Module):
@@ -82,4 +83,4 @@ class HeadedObjective(nn.Module):
 
 
 def _head(hidden: int, size: int, deep: bool) -> nn.Module:
-    return DistillationHead(hidden, size) if deep else nn.Linear(hidden, size)
+    return DistillationHead(hidden, size) if deep else Linear(hidden, size)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.config import SettingsError, TextEncoderSettings
+from core.models.linear import Linear, linear
 from core.models.tokenizer import Tokenizer, load_tokenizer, packaged_minilm
 from core.models.transformer import Dropout, TransformerLayer, init_bert_weights
 from core.records import EncoderOutput, TextBatch
@@ -73,12 +74,12 @@ class MaskedLMHead(nn.Module):
 
     def __init__(self, hidden: int, vocab_size: int):
         super().__init__()
-        self.transform = nn.Linear(hidden, hidden)
+        self.transform = Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden, eps=1e-12)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, states: Tensor, embedding: Tensor) -> Tensor:
-        return F.linear(self.norm(F.gelu(self.transform(states))), embedding, self.bias)
+        return linear(self.norm(F.gelu(self.transform(states))), embedding, self.bias)
 
 
 # ---- weights that others trained -----------------------------------------------------------

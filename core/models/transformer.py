@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.models.linear import Linear
+
 
 class TransformerLayer(nn.Module):
     """Self-attention and feed-forward block: [B, L, H] and an attention mask -> [B, L, H]."""
@@ -23,11 +25,11 @@ class TransformerLayer(nn.Module):
                 "Change num_heads or hidden_size."
             )
         self.heads = heads
-        self.qkv = nn.Linear(hidden, 3 * hidden)
-        self.attention_output = nn.Linear(hidden, hidden)
+        self.qkv = Linear(hidden, 3 * hidden)
+        self.attention_output = Linear(hidden, hidden)
         self.attention_norm = nn.LayerNorm(hidden, eps=eps)
-        self.up = nn.Linear(hidden, intermediate)
-        self.down = nn.Linear(intermediate, hidden)
+        self.up = Linear(hidden, intermediate)
+        self.down = Linear(intermediate, hidden)
         self.output_norm = nn.LayerNorm(hidden, eps=eps)
         self.dropout = Dropout(dropout)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from core.config import SettingsError
 from core.models.heads import ProjectionHead
+from core.models.linear import Linear
 from core.models.transformer import TransformerLayer, init_bert_weights
 from core.records import VideoBatch, VideoOutput
 
@@ -43,7 +44,7 @@ class VideoEncoder(nn.Module):
         self.max_steps = max_steps
         self.register_buffer("feature_mean", torch.zeros(feature_size))
         self.register_buffer("feature_std", torch.ones(feature_size))
-        self.input = nn.Linear(feature_size, hidden)
+        self.input = Linear(feature_size, hidden)
         self.input_norm = nn.LayerNorm(hidden)
         self.position_embedding = nn.Embedding(max_steps, hidden)
         self.clip_token = nn.Parameter(torch.zeros(hidden)) if pooling == "cls" else None
