@@ -32,7 +32,7 @@ def tiny_home(tmp_path_factory) -> Path:
     from core.training.train_teacher import train_teacher
 
     with living_in(tmp_path_factory.mktemp("tiny-home")) as home:
-        tiny_world.make_library(videos=40)
+        tiny_world.make_library(videos=80)
         (home / "corpus.txt").write_text(tiny_world.corpus_text(300))
         train_teacher(TEACHER)
     return home
