@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -25,15 +25,24 @@ class Sources:
     """Files found, text files among them, and what could not be used. Filled while looking."""
 
     root: Path  # names are shown and matched relative to it
-    key: str  # the same for the next import from the same place
+    name: str  # of the folder, file or manifest, for messages
+    whole: bool = False  # all of the root was looked through
     files: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)  # where text may lie beside the videos
     text_files: list[Path] = field(default_factory=list)  # named by the user
     rows: list[CaptionRow] = field(default_factory=list)  # a manifest's own text
     problems: list[ImportProblem] = field(default_factory=list)
+    problem_places: list[str] = field(default_factory=list)  # where each of them lies
 
     def report(self, path: Path | str, reason: str) -> None:
         self.problems.append(ImportProblem(self.shown(path), one_line(reason)))
+        self.problem_places.append(one_line(str(self.root / path)))
+
+    def leaves(self, places: Iterable[str]) -> set[str]:
+        """Of these paths those of which this import says nothing."""
+        told = {*map(str, self.files), *self.problem_places}
+        root = self.root if self.whole else None
+        return {p for p in places if p not in told and not (root and Path(p).is_relative_to(root))}
 
     def shown(self, path: Path | str) -> str:
         """A file's name for people: relative, on one line."""
@@ -57,7 +66,7 @@ def find_sources(source: Path | str | list, settings: ImportSettings) -> Sources
     found.files = list(dict.fromkeys(found.files))
     if not found.files and not found.problems:
         raise LibraryError(
-            f"No videos in {found.key}: wanted {', '.join(VIDEO_SUFFIXES)} files, in any subfolder."
+            f"No videos in {found.name}: wanted {', '.join(VIDEO_SUFFIXES)} files, in any subfolder."
         )
     return found
 
@@ -76,14 +85,22 @@ def _absolute(path: Path | str) -> Path:
 
 def _from_one(path: Path, settings: ImportSettings) -> Sources:
     if path.is_dir():
-        found = Sources(path, one_line(str(path)))
+        found = Sources(path, one_line(str(path)), whole=True)
         _walk(path, found, settings)
         return found
     if not path.exists():
         raise LibraryError(f"Nothing at {path}: wanted a folder, a video, or a CSV/JSON manifest.")
     if path.suffix.lower() in (".csv", ".json"):
         return _from_manifest(path)
-    return Sources(path.parent, one_line(str(path)), [path], [path.parent])
+    found = Sources(path.parent, one_line(str(path)), folders=[path.parent])
+    found.files = _videos_of(path) if path.suffix.lower() in SUBTITLE_SUFFIXES else [path]
+    return found
+
+
+def _videos_of(subtitles: Path) -> list[Path]:
+    """The video that a subtitle file goes with, so that text can be brought in later."""
+    stems = {subtitles.stem, Path(subtitles.stem).stem}
+    return [p for p in sorted(subtitles.parent.iterdir()) if _is_video(p) and p.stem in stems]
 
 
 def _from_list(paths: list[Path], settings: ImportSettings) -> Sources:
@@ -91,7 +108,7 @@ def _from_list(paths: list[Path], settings: ImportSettings) -> Sources:
         raise LibraryError("No files given: wanted videos, folders or a manifest.")
     if len(paths) == 1:
         return _from_one(paths[0], settings)
-    found = Sources(Path(os.path.commonpath(paths)), one_line(" ".join(map(str, sorted(paths)))))
+    found = Sources(Path(os.path.commonpath(paths)), f"these {len(paths)} files")
     if not found.root.is_dir():
         found.root = found.root.parent
     for path in paths:
@@ -99,6 +116,8 @@ def _from_list(paths: list[Path], settings: ImportSettings) -> Sources:
             _walk(path, found, settings)
         elif not path.exists():
             found.report(path, "There is no such file.")
+        elif path.suffix.lower() in SUBTITLE_SUFFIXES:
+            found.files += _videos_of(path)
         elif path.suffix.lower() in TEXT_SUFFIXES:
             found.text_files.append(path)
         else:

@@ -21,6 +21,7 @@ import filelock
 import pandas as pd
 
 from core.config import cache_root, library_root
+from core.data.video_inspection import FileMark
 from core.records import Clip, ImportProblem, Video, VideoLibrary
 
 FORMAT = 1
@@ -34,25 +35,12 @@ class LibraryError(ValueError):
 
 
 @dataclass(frozen=True)
-class FileMark:
-    """How a file looked when it was imported: unchanged marks spare a new look at it."""
-
-    size: int  # bytes
-    mtime_ns: int
-
-    @staticmethod
-    def of(path: Path) -> FileMark:
-        stat = path.stat()
-        return FileMark(stat.st_size, stat.st_mtime_ns)
-
-
-@dataclass(frozen=True)
 class StoredLibrary:
     """A library with what only the next import needs."""
 
     library: VideoLibrary
     marks: dict[Path, FileMark]
-    problem_sources: tuple[str, ...]  # the import that each problem came from
+    problem_places: tuple[str, ...]  # the absolute path that each problem speaks of
 
 
 # ---- names and places --------------------------------------------------------------------
@@ -174,7 +162,7 @@ def _clips(library: VideoLibrary) -> pd.DataFrame:
 def _problems(stored: StoredLibrary) -> pd.DataFrame:
     problems = stored.library.problems
     table = pd.DataFrame(map(vars, problems), columns=list(ImportProblem.__dataclass_fields__))
-    return table.assign(source=list(stored.problem_sources))
+    return table.assign(place=list(stored.problem_places))
 
 
 def _write_json(path: Path, content: dict) -> None:
@@ -202,9 +190,9 @@ def read_stored(name: str) -> StoredLibrary:
         tuple(Clip(**row) for row in clips.to_dict("records")),
         tuple(ImportProblem(row["file"], row["reason"]) for row in problems.to_dict("records")),
     )
-    sizes = zip(videos["path"], videos["size"], videos["mtime_ns"])
-    marks = {Path(path): FileMark(int(size), int(mtime)) for path, size, mtime in sizes}
-    return StoredLibrary(library, marks, tuple(problems["source"]))
+    rows = videos[list(FileMark.__dataclass_fields__)].to_dict("records")
+    marks = {Path(path): FileMark(**row) for path, row in zip(videos["path"], rows)}
+    return StoredLibrary(library, marks, tuple(problems["place"]))
 
 
 def _video(row: dict) -> Video:

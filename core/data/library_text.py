@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.config import ImportSettings
-from core.data.library_sources import Sources, one_line
+from core.data.library_sources import Sources
 from core.data.library_store import LibraryError
 from core.data.subtitles import (
     SUBTITLE_SUFFIXES,
@@ -21,7 +21,7 @@ from core.data.subtitles import (
     read_howto100m,
     read_subtitles,
 )
-from core.records import Clip, ImportProblem, Video
+from core.records import Clip, Video
 
 # Captions are often set by ear: this much past the end is cut off without a word.
 _LATE_SEC = 1.0
@@ -49,7 +49,7 @@ def find_captions(sources: Sources, settings: ImportSettings) -> dict[Path, list
     matcher = _Matcher(sources)
     captions: dict[Path, list[Caption]] = defaultdict(list)
     for row in sources.rows:
-        _add_row(captions, matcher, row, sources.root, Path(sources.key).name)
+        _add_row(captions, matcher, row, sources.root, Path(sources.name).name)
     for path in _caption_files(sources, settings):
         _add_file(captions, matcher, path, sources, named=bool(settings.captions))
     matcher.report_missing()
@@ -206,7 +206,7 @@ def _unique(pairs) -> dict[str, Path]:
 
 def make_clips(
     video: Video, captions: list[Caption], settings: ImportSettings
-) -> tuple[list[Clip], list[ImportProblem]]:
+) -> tuple[list[Clip], list[str]]:
     """A clip for each caption, in order of time; without captions, windows of equal length.
 
     Captions that begin after the end of the video are left out and reported, as is what was cut.
@@ -216,9 +216,8 @@ def make_clips(
     spans = [(*_span(c, video, settings), c.text) for c in captions if c not in late]
     spans = sorted(set(spans)) or _windows(video, settings)
     clips = [_clip(video, *span) for span in spans]
-    problems = _late_problem(video, late, "begin", "left out")
-    problems += _late_problem(video, [c for c in overlong if c not in late], "end", "cut off")
-    return clips, problems
+    cut = [c for c in overlong if c not in late]
+    return clips, [*_late(video, late, "begin", "left out"), *_late(video, cut, "end", "cut off")]
 
 
 def _begins_inside(caption: Caption, video: Video) -> bool:
@@ -255,14 +254,13 @@ def _clip(video: Video, start_sec: float, end_sec: float, caption: str) -> Clip:
     return Clip(clip_id, video.video_id, start_sec, end_sec, caption)
 
 
-def _late_problem(video: Video, late: list[Caption], verb: str, done: str) -> list[ImportProblem]:
+def _late(video: Video, late: list[Caption], verb: str, done: str) -> list[str]:
     if not late:
         return []
     first, end_sec = late[0], video.duration_sec
     one = len(late) == 1
-    reason = (
+    return [
         f"{len(late)} caption{'' if one else 's'} {verb}{'s' if one else ''} after the end at "
         f"{end_sec:.1f} s and {'was' if one else 'were'} {done}; first: {first.origin}, "
         f"{first.start_sec:g} to {first.end_sec:g} s."
-    )
-    return [ImportProblem(one_line(video.path.name), reason)]
+    ]

@@ -10,20 +10,14 @@ in `library.problems`; it never stops the others.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-
-from PIL import Image
 
 from core.config import ImportSettings
 from core.data.library_sources import Sources, add_uploads, default_name, find_sources, one_line
 from core.data.library_store import (
-    FileMark,
     LibraryError,
     StoredLibrary,
     check_name,
@@ -40,8 +34,8 @@ from core.data.library_store import (
     writing,
 )
 from core.data.library_text import Caption, find_captions, make_clips
-from core.extraction.decoding import UnreadableVideo, find_end, probe_video, thumbnail
-from core.records import Clip, Video, VideoLibrary
+from core.data.video_inspection import FileMark, Inspection, Job, inspect_files
+from core.records import Clip, ImportProblem, Video, VideoLibrary
 
 __all__ = [
     "LibraryError",
@@ -56,29 +50,6 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int, str], None]
-
-THUMBNAIL_SIDE = 320  # pixels, the longer one
-# A picture track may end a little before the file does; more than this is worth a word.
-_SHORT_SEC = 1.0
-_FEWER_THAN_POOL = 3  # files that one process does before a second has started
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A file to be looked at. Travels to worker processes."""
-
-    path: Path
-    thumbnails: Path
-
-
-@dataclass(frozen=True)
-class _Inspection:
-    """What was found in a file: a video without its id yet, or None; and a remark."""
-
-    path: Path
-    mark: FileMark | None = None
-    video: Video | None = None
-    remark: str = ""
 
 
 def import_library(
@@ -131,22 +102,22 @@ def _inspect_all(
     settings: ImportSettings,
     folder: Path,
     progress: Progress | None,
-) -> dict[Path, _Inspection]:
+) -> dict[Path, Inspection]:
     """An inspection of every source file, in the sources' order; unchanged files cost a stat."""
     thumbnails = folder / "thumbnails"
     thumbnails.mkdir(parents=True, exist_ok=True)
     known = {video.path: video for video in before.library.videos}
-    found: dict[Path, _Inspection] = {}
+    found: dict[Path, Inspection] = {}
     jobs = []
     for path in sources.files:
         if _is_unchanged(path, known, before, thumbnails):
-            found[path] = _Inspection(path, before.marks[path], known[path])
+            found[path] = Inspection(path, before.marks[path], known[path])
         else:
-            jobs.append(_Job(path, thumbnails))
+            jobs.append(Job(path, thumbnails))
     progress = progress or (lambda done, total, message: None)
     total = len(sources.files)
     progress(len(found), total, "")
-    for inspection in _run(jobs, settings.workers):
+    for inspection in inspect_files(jobs, settings.workers):
         found[inspection.path] = inspection
         progress(len(found), total, one_line(inspection.path.name))
     return {path: found[path] for path in sources.files}
@@ -161,99 +132,6 @@ def _is_unchanged(path: Path, known: dict[Path, Video], before, thumbnails: Path
         )
     except OSError:
         return False
-
-
-def _run(jobs: list[_Job], workers: int) -> Iterator[_Inspection]:
-    if workers == 1 or len(jobs) < _FEWER_THAN_POOL:
-        yield from map(_inspect, jobs)
-        return
-    done: set[Path] = set()
-    try:
-        for inspection in _run_pool(jobs, workers):
-            done.add(inspection.path)
-            yield inspection
-    except BrokenProcessPool:
-        # A file made the decoder crash. Each of the rest gets a process of its own, so that
-        # only the culprit is lost.
-        for job in jobs:
-            if job.path not in done:
-                yield _inspect_apart(job)
-
-
-def _run_pool(jobs: list[_Job], workers: int) -> Iterator[_Inspection]:
-    # Spawned, not forked: a fork copies locks that the decoder's threads may hold.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(_inspect, job) for job in jobs]):
-            yield future.result()
-
-
-def _inspect_apart(job: _Job) -> _Inspection:
-    try:
-        return next(_run_pool([job], 1))
-    except BrokenProcessPool:
-        return _Inspection(job.path, remark="The decoder crashed on it: the file is damaged.")
-
-
-def _inspect(job: _Job) -> _Inspection:
-    """Hash a file, read its facts, decode its end, draw its thumbnail."""
-    if not job.path.is_file():  # reading a pipe would wait for ever
-        return _Inspection(job.path, remark="Not a regular file.")
-    if _is_no_utf8(job.path):
-        return _Inspection(job.path, remark="Its name is not valid UTF-8: rename the file.")
-    try:
-        mark = FileMark.of(job.path)
-        video, remark = _video(job, _content_hash(job.path))
-        return _Inspection(job.path, mark, video, remark)
-    except UnreadableVideo as error:
-        return _Inspection(job.path, remark=str(error))
-    except OSError as error:
-        return _Inspection(job.path, remark=f"The file cannot be read: {error.strerror}.")
-
-
-def _is_no_utf8(path: Path) -> bool:
-    """Such names come as lone surrogates, which no table and no page can show."""
-    return any("\ud800" <= character <= "\udfff" for character in str(path))
-
-
-def _video(job: _Job, content_hash: str) -> tuple[Video, str]:
-    facts, end_sec = probe_video(job.path), find_end(job.path)
-    remark = ""
-    if end_sec < facts.duration_sec - _SHORT_SEC:
-        if end_sec < 1.0:
-            raise UnreadableVideo(
-                f"Damaged: only {end_sec:.1f} s of {facts.duration_sec:.1f} s decode."
-            )
-        remark = (
-            f"The picture ends at {end_sec:.1f} s though the file says {facts.duration_sec:.1f} s: "
-            "damaged or cut short. Kept up to there."
-        )
-    picture = f"{content_hash[:20]}.jpg"
-    _draw_thumbnail(job.path, end_sec / 3, job.thumbnails / picture)
-    video = Video(
-        video_id="",
-        path=job.path,
-        duration_sec=round(end_sec, 4),
-        frame_rate=round(facts.frame_rate, 4),
-        width=facts.width,
-        height=facts.height,
-        rotation=facts.rotation,
-        codec=facts.codec,
-        content_hash=content_hash,
-        thumbnail=picture,
-    )
-    return video, remark
-
-
-def _content_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _draw_thumbnail(path: Path, sec: float, out: Path) -> None:
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    picture = Image.fromarray(thumbnail(path, sec, longest_side=THUMBNAIL_SIDE))
-    picture.save(partial, "JPEG", quality=85)
-    os.replace(partial, out)
 
 
 def _forget_thumbnails(library: VideoLibrary) -> None:
@@ -272,7 +150,7 @@ def _merge(
     before: StoredLibrary,
     sources: Sources,
     captions: dict[Path, list[Caption]],
-    inspections: dict[Path, _Inspection],
+    inspections: dict[Path, Inspection],
     settings: ImportSettings,
 ) -> StoredLibrary:
     """The library before and the files of now, as one."""
@@ -283,15 +161,16 @@ def _merge(
     clips = _clips_of(before, kept) + _clips_of_new(new, before, captions, settings, sources)
     marks = {video.path: before.marks[video.path] for video in kept}
     marks |= {video.path: inspections[video.path].mark for video in new}
-    old = [
-        (problem, key)
-        for problem, key in zip(before.library.problems, before.problem_sources)
-        if key != sources.key
-    ]
-    problems = (*(problem for problem, _ in old), *sources.problems)
-    keys = (*(key for _, key in old), *[sources.key] * len(sources.problems))
-    library = VideoLibrary(name, tuple(videos), tuple(clips), problems)
-    return StoredLibrary(library, marks, keys)
+    problems = _problems_left(before, sources) | dict(zip(sources.problems, sources.problem_places))
+    library = VideoLibrary(name, tuple(videos), tuple(clips), tuple(problems))
+    return StoredLibrary(library, marks, tuple(problems.values()))
+
+
+def _problems_left(before: StoredLibrary, sources: Sources) -> dict[ImportProblem, str]:
+    """Problems of earlier imports whose files are still there and were not looked at now."""
+    left = {place for place in sources.leaves(before.problem_places) if os.path.exists(place)}
+    pairs = zip(before.library.problems, before.problem_places)
+    return {problem: place for problem, place in pairs if place in left}
 
 
 def _kept(before: StoredLibrary, sources: Sources, inspections: dict) -> list[Video]:
@@ -308,7 +187,7 @@ def _kept(before: StoredLibrary, sources: Sources, inspections: dict) -> list[Vi
 
 
 def _without_copies(
-    kept: list[Video], sources: Sources, captions: dict, inspections: dict[Path, _Inspection]
+    kept: list[Video], sources: Sources, captions: dict, inspections: dict[Path, Inspection]
 ) -> tuple[list[Video], dict[Path, list[Caption]]]:
     """The readable files, each content once; a copy's captions go to the one that stays."""
     owners = {video.content_hash: video.path for video in kept}
@@ -317,10 +196,11 @@ def _without_copies(
     # Files that have an id already come first: they are the ones that stay.
     for path, inspection in sorted(inspections.items(), key=lambda item: not _has_id(item[1])):
         video = inspection.video
-        if inspection.remark:
-            sources.report(path, inspection.remark)
         if video is None:
+            sources.report(path, inspection.reason)
             continue
+        if inspection.mark.remark:
+            sources.report(path, inspection.mark.remark)
         owner = owners.setdefault(video.content_hash, path)
         if owner == path:
             found.append(video)
@@ -330,7 +210,7 @@ def _without_copies(
     return found, captions
 
 
-def _has_id(inspection: _Inspection) -> bool:
+def _has_id(inspection: Inspection) -> bool:
     return inspection.video is not None and inspection.video.video_id != ""
 
 
@@ -382,7 +262,8 @@ def _clips_of_new(
             # Imported again without its captions file: its text is not thrown away.
             clips += _clips_of(before, [video])
             continue
-        made, problems = make_clips(video, captions.get(video.path, []), settings)
+        made, messages = make_clips(video, captions.get(video.path, []), settings)
         clips += made
-        sources.problems += problems
+        for message in messages:
+            sources.report(video.path, message)
     return clips
