@@ -45,18 +45,23 @@ def embed(settings: EmbedSettings, progress: Progress | None = None) -> None:
     runs = [RunFolder.open(name) for name in names]
     teachers = list(dict.fromkeys(teacher_of(run) for run in runs))
     students = [run for run in runs if run.kind == "student"]
+    total = len(teachers) + len(students)
     for number, teacher in enumerate(teachers):
-        done, total = number, len(teachers) + len(students)
-
-        def inside(part: int, parts: int, message: str, done=done, total=total) -> None:
-            progress(1000 * done + 1000 * part // max(1, parts), 1000 * total, message)
-
+        inside = _part_of(progress, number, total)
         embed_videos(settings.library, teacher, settings.batch_size, inside)
-    for number, run in enumerate(students):
-        done, total = len(teachers) + number, len(teachers) + len(students)
-        progress(1000 * done, 1000 * total, f"align {run.name}")
+    for number, run in enumerate(students, start=len(teachers)):
+        progress(1000 * number, 1000 * total, f"align {run.name}")
         align_student(run)
-    progress(1, 1, "embedded")
+    progress(1000 * total, 1000 * total, "embedded")
+
+
+def _part_of(progress: Progress, number: int, total: int) -> Progress:
+    """A stage's own progress as one of `total` equal parts of the whole."""
+
+    def inside(done: int, parts: int, message: str) -> None:
+        progress(1000 * number + 1000 * done // max(1, parts), 1000 * total, message)
+
+    return inside
 
 
 def runs_for(library: str) -> list[str]:

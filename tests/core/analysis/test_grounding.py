@@ -132,6 +132,23 @@ def test_percentile_is_the_share_of_shuffled_pairs_below(video):
     assert calibration.percentile(np.array([0.3]))[0] == pytest.approx(middle, abs=0.05)
 
 
+def test_calibration_of_many_clips_takes_a_sample_that_says_the_same():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((3000, D))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    clips = tuple(Clip(str(i), f"v{i}", 0.0, 1.0) for i in range(3000))
+    video = ClipEmbeddings("toy", clips, vectors, (), vectors, np.zeros(1, int))
+    captions = text(*rng.standard_normal((40, D)))
+    owners = ["none"] * 40
+    whole = grounding.calibrate(captions, owners, video)
+    sample = grounding.calibrate(captions, owners, video, max_clips=1000)
+    inner = slice(50, 950)  # the rarest scores of a sample are less sure
+    np.testing.assert_allclose(sample.null_scores[inner], whole.null_scores[inner], atol=0.02)
+    np.testing.assert_allclose(
+        np.median(sample.null_margins), np.median(whole.null_margins), atol=0.03
+    )
+
+
 def test_a_word_that_fits_everything_equally_is_not_grounded(video):
     the = np.sum([BALL, CUBE, ROLL, BOUNCE], axis=0)
     captions = text(BALL, ROLL, CUBE, BOUNCE, the)
@@ -219,6 +236,16 @@ def test_captions_find_their_clip_among_all(video):
     assert by_name["R@1 captions"].chance == pytest.approx(1 / 6)
     assert by_name["R@5 captions"].chance == pytest.approx(5 / 6)
     assert by_name["R@10 captions"].chance == 1.0
+    assert by_name["R@1 captions, any clip of the video"].chance == pytest.approx(2 / 6)
+
+
+def test_another_clip_of_the_right_video_is_right_only_in_the_easier_figure(video):
+    """The caption of a's second clip looks like its first."""
+    caption = TokenEmbeddings(("x",), (Token("x", 0, 1),), video.vectors[:1], np.array([0, 1]))
+    figures = grounding.evaluate_captions(caption, video.clips[1:2], np.ones(1, bool), video, 100)
+    by_name = {f.name: f.value for f in figures}
+    assert by_name["R@1 captions"] == 0.0
+    assert by_name["R@1 captions, any clip of the video"] == 1.0
 
 
 def test_captions_that_all_look_alike_earn_nothing(video):
@@ -229,7 +256,7 @@ def test_captions_that_all_look_alike_earn_nothing(video):
         np.arange(7),
     )
     figures = grounding.evaluate_captions(same, video.clips, np.ones(6, bool), video, samples=100)
-    assert figures[0].value == 0.0
+    assert figures[0].value == figures[-1].value == 0.0
 
 
 def test_two_captions_of_one_span_share_their_clip(video):
