@@ -35,6 +35,7 @@ class Teacher(nn.Module):
             1 if settings.image_only else settings.window_sec,
             settings.pooling,
             settings.text.dropout,
+            settings.feature_dropout,
         )
 
     @property

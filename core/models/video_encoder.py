@@ -36,12 +36,14 @@ class VideoEncoder(nn.Module):
         max_steps: int,
         pooling: str = "mean",
         dropout: float = 0.1,
+        feature_dropout: float = 0.0,
     ):
         super().__init__()
         if pooling not in POOLINGS:
             raise SettingsError(f"Wanted pooling {' or '.join(POOLINGS)}, found '{pooling}'.")
         self.pooling = pooling
         self.max_steps = max_steps
+        self.feature_dropout = nn.Dropout(feature_dropout)
         self.register_buffer("feature_mean", torch.zeros(feature_size))
         self.register_buffer("feature_std", torch.ones(feature_size))
         self.input = Linear(feature_size, hidden)
@@ -71,7 +73,7 @@ class VideoEncoder(nn.Module):
                 "Cut the video into windows of window_sec."
             )
         standard = (video.features - self.feature_mean) / self.feature_std
-        states = F.gelu(self.input_norm(self.input(standard)))
+        states = F.gelu(self.input_norm(self.input(self.feature_dropout(standard))))
         states = states + self.position_embedding.weight[:steps]
         attend = video.mask[:, None, None, :]
         if self.clip_token is not None:
