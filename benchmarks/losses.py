@@ -44,7 +44,6 @@ def against_loops() -> None:
         ["loss, and its loop", "loop", "here", "ratio", "goal", "loop's peak", "peak here", "gap"],
         [
             compare("nst, by channel", 100, nst_loss, loop_losses.nst, *wide),
-            compare("nst, by sentence", 100, nst_loss, loop_losses.nst_by_sentence, *wide),
             compare("nt_xent_position, by vector", 80, *position, *wide),
             compare(
                 "token_contrast, by token", 80, token_contrast, loop_losses.token_contrast, *joint
@@ -98,7 +97,7 @@ def beside_the_student() -> None:
         "nst with its head": headed_step("nst", *states, text.mask),
         "regression with its head": headed_step("regression", *states, text.mask),
     }
-    runs = {name: best(step, 2) for name, step in steps.items()}
+    runs = {name: best(step, 1) for name, step in steps.items()}
     whole = runs["student with its MLM loss"].seconds
     print_table(
         f"Objectives beside a 6-layer, {HIDDEN}-wide student, {ROWS * LENGTH} tokens, "
