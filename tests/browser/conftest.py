@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_SEC = 90
+START_SEC = 120
+WAIT_MS = 120_000  # generous: a loaded two-core machine imports torch in half a minute
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -106,25 +107,25 @@ class View:
             self.faults.append(f"HTTP {response.status}: {response.url}")
 
     def open(self, path: str = "/") -> View:
-        self.page.goto(self.url + path)
+        self.page.goto(self.url + path, wait_until="domcontentloaded")
         self.settle()
         return self
 
     def settle(self) -> None:
         """Wait until the script has run to its end and no component is being loaded."""
         self.page.wait_for_selector(
-            '[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=120_000
+            '[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=WAIT_MS
         )
         # A click's message may still be under way; a run that it starts shows within this.
         self.page.wait_for_timeout(400)
         self.page.wait_for_selector(
-            '[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=120_000
+            '[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=WAIT_MS
         )
 
     def player(self, key: str):
         """The player of this key, when its frame is on screen."""
         player = self.page.locator(f'[data-player="{key}"][data-ready="true"]')
-        player.wait_for(timeout=30_000)
+        player.wait_for()
         return player
 
     def seconds(self, key: str) -> float:
@@ -149,7 +150,7 @@ def new_view(browser, app_url):
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(WAIT_MS)
         contexts.append(context)
         return View(context.new_page(), app_url)
 
