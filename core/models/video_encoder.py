@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from core.config import SettingsError
 from core.models.heads import ProjectionHead
 from core.models.linear import Linear
-from core.models.transformer import TransformerLayer, init_bert_weights
+from core.models.transformer import Dropout, TransformerLayer, init_bert_weights
 from core.records import VideoBatch, VideoOutput
 
 POOLINGS = ("mean", "cls")
@@ -43,7 +43,7 @@ class VideoEncoder(nn.Module):
             raise SettingsError(f"Wanted pooling {' or '.join(POOLINGS)}, found '{pooling}'.")
         self.pooling = pooling
         self.max_steps = max_steps
-        self.feature_dropout = nn.Dropout(feature_dropout)
+        self.feature_dropout = Dropout(feature_dropout)
         self.register_buffer("feature_mean", torch.zeros(feature_size))
         self.register_buffer("feature_std", torch.ones(feature_size))
         self.input = Linear(feature_size, hidden)
