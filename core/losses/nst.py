@@ -6,8 +6,10 @@ term kept, so that the loss is never negative and 0 says "equal".
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from core.losses.gather import global_mean
 from core.losses.objective import DistillationObjective
@@ -24,7 +26,7 @@ def nst_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """
     student, teacher = _unit_channels(student, mask), _unit_channels(teacher.detach(), mask)
     length, channels = student.shape[1], max(student.shape[2], teacher.shape[2])
-    distance = _channel_distance if length > channels else _token_distance
+    distance = _channel_distance if length > channels else _TokenDistance.apply
     return global_mean(distance(student, teacher).sum(), mask.any(dim=1).sum())
 
 
@@ -43,10 +45,24 @@ def _unit_channels(states: Tensor, mask: Tensor) -> Tensor:
     return kept * (states.shape[2] ** -0.5 / lengths)
 
 
-def _token_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """‖SSᵀ − TTᵀ‖²_F of each sentence through L × L Grams, [B]."""
-    gap = student @ student.transpose(1, 2) - teacher @ teacher.transpose(1, 2)  # [B, L, L]
-    return gap.square().sum(dim=(1, 2))
+class _TokenDistance(torch.autograd.Function):
+    """‖SSᵀ − TTᵀ‖²_F of each sentence through L × L Grams, [B]; T gets no gradient.
+
+    Written out because dS = 4 (SSᵀ − TTᵀ) S is one product, where autograd, which sees two
+    factors S and not that the Gram is symmetric, makes two and adds them.
+    """
+
+    @staticmethod
+    def forward(ctx, student: Tensor, teacher: Tensor) -> Tensor:
+        gap = student @ student.transpose(1, 2) - teacher @ teacher.transpose(1, 2)  # [B, L, L]
+        ctx.save_for_backward(student, gap)
+        return gap.square().sum(dim=(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        student, gap = ctx.saved_tensors
+        return (4 * grad[:, None, None] * gap) @ student, None
 
 
 def _channel_distance(student: Tensor, teacher: Tensor) -> Tensor:
