@@ -148,7 +148,7 @@ def _run(settings, library, caches, jobs: list[dict], progress: Progress) -> Non
     if not jobs:
         return
     counter = _Counter(library, sum(len(job["keys"]) for job in jobs), progress)
-    if settings.workers <= 1 or len(jobs) == 1 or _world_size() > 1:
+    if settings.workers <= 1 or _world_size() > 1:
         encoder = ShardEncoder(settings, library, caches)
         for job in jobs:
             encoder.encode(job, counter.hear)
@@ -164,6 +164,8 @@ def _run(settings, library, caches, jobs: list[dict], progress: Progress) -> Non
         progress(counter.done, counter.total, f"a worker ended: {how}; its part is begun anew")
         if deaths[key] < 2:
             return job
+        if key in job["failed"]:  # it dies without that video too: the shard stays unwritten
+            return None
         return job | {"failed": job["failed"] | {key: f"{KILLED}: {how}."}}
 
     worker_pool.run_jobs(
@@ -192,7 +194,7 @@ class _Counter:
         self.progress(self.done, self.total, self.names.get(key, ""))
 
     def current(self, job: dict) -> str:
-        """The key at which the job's worker died."""
+        """The key at which the job's worker died; the last one if it died while writing."""
         position = self._at.get(job["keys"][0], 0)
         return job["keys"][min(position, len(job["keys"]) - 1)]
 
@@ -218,9 +220,9 @@ class ShardEncoder:
         failed: dict[str, str] = dict(job["failed"])
         name = job["keys"][0]
         for position, key in enumerate(job["keys"]):
-            hear({"job": name, "position": position, "key": key})
             if key in failed:
                 continue
+            hear({"job": name, "position": position, "key": key})
             try:
                 for stream, array in self._encode_video(key, job["shards"]).items():
                     rows[stream][key] = array

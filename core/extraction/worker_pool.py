@@ -80,22 +80,29 @@ def run_jobs(
 
     on_message(job, message) hears what a worker says between start and end of a job;
     on_death(job, how it ended) answers with the job to try instead, or None to give it up.
-    Raises WorkerError when a worker reports a fault, or dies before it was ready for a job.
+    Raises WorkerError when a worker reports a fault, or when workers die without one of them
+    becoming ready for a job.
     """
     inbox: queue.Queue = queue.Queue()
     waiting = deque(jobs)
     team = [Worker(module, setup, inbox) for _ in range(min(workers, len(jobs)))]
+    stillborn = 0
     try:
         while team:
             worker, message = inbox.get()
             if message is None:
                 team.remove(worker)
-                if _bury(worker, waiting, on_death):
+                stillborn += not worker.is_ready
+                how = _how_it_ended(worker.process.returncode)
+                if stillborn > workers:
+                    raise WorkerError(f"Workers end before they can begin: {how}.")
+                _take_up(worker.job, how, waiting, on_death)
+                if waiting:
                     team.append(Worker(module, setup, inbox))
             elif "error" in message:
                 raise WorkerError(message["error"])
             elif message.get("event") == "ready":
-                worker.is_ready, worker.job = True, None
+                worker.is_ready, worker.job, stillborn = True, None, 0
                 _give(worker, waiting)
             else:
                 on_message(worker.job, message)
@@ -112,17 +119,11 @@ def _give(worker: Worker, waiting: deque) -> None:
         worker.dismiss()
 
 
-def _bury(worker: Worker, waiting: deque, on_death) -> bool:
-    """Deal with a worker's end; whether another is to take its place."""
-    how = _how_it_ended(worker.process.returncode)
-    if not worker.is_ready:
-        raise WorkerError(f"A worker ended before it could begin: {how}.")
-    if worker.job is None:
-        return False
-    another = on_death(worker.job, how)
+def _take_up(job: dict | None, how: str, waiting: deque, on_death) -> None:
+    """Put back what a dead worker had in hand, or what on_death wants instead."""
+    another = None if job is None else on_death(job, how)
     if another is not None:
         waiting.append(another)  # last: by then the others need less memory
-    return bool(waiting)
 
 
 def _how_it_ended(code: int) -> str:

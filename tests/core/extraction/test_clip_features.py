@@ -264,8 +264,9 @@ def test_a_second_extraction_at_the_same_time_is_refused(videos):
     assert extract(SETTINGS).failed == {}  # the lock was let go
 
 
-def test_a_killed_worker_is_replaced(videos, monkeypatch):
-    """One of the two worker processes is killed as soon as it has begun a video."""
+@pytest.mark.slow
+def test_killed_workers_are_replaced(videos, monkeypatch):
+    """Both worker processes are killed as soon as one of them has begun a video."""
     small_shards(monkeypatch)
     extract(SETTINGS)
     wanted = contents()
@@ -274,13 +275,14 @@ def test_a_killed_worker_is_replaced(videos, monkeypatch):
     killed: list[int] = []
     messages: list[str] = []
 
-    def kill_one(done: int, total: int, message: str) -> None:
+    def kill_both(done: int, total: int, message: str) -> None:
         messages.append(message)
         if not killed:
-            killed.append(worker_ids()[0])
-            os.kill(killed[0], 9)
+            killed.extend(worker_ids())
+            for process in killed:
+                os.kill(process, 9)
 
-    report = extract(dataclasses.replace(SETTINGS, workers=2), kill_one)
+    report = extract(dataclasses.replace(SETTINGS, workers=2), kill_both)
     assert report.failed == {} and contents() == wanted
     assert any("killed (signal 9)" in message for message in messages)
 
@@ -293,18 +295,21 @@ def worker_ids() -> list[int]:
     return [c.pid for c in children if clip_features._MODULE in " ".join(c.cmdline())]
 
 
-def test_a_video_that_kills_its_worker_is_recorded_and_tried_again_later(videos, monkeypatch):
-    small_shards(monkeypatch)
+@pytest.mark.slow
+def test_a_video_that_kills_its_worker_is_recorded_and_tried_again_later(videos):
+    extract(SETTINGS)
+    make_video(videos / "deadly.mp4", 30, first_number=900)
+    import_videos(videos)
 
-    def kill_at_video2(done: int, total: int, message: str) -> None:
-        if message == "video2":
-            for process in worker_ids():
-                os.kill(process, 9)
+    def kill_at_deadly(done: int, total: int, message: str) -> None:
+        if message == "deadly":
+            os.kill(worker_ids()[0], 9)
 
-    report = extract(dataclasses.replace(SETTINGS, workers=2), kill_at_video2)
-    assert "killed (signal 9)" in report.failed["video2"]
-    assert extract(SETTINGS).failed == {}
+    report = extract(dataclasses.replace(SETTINGS, workers=2), kill_at_deadly)
+    assert list(report.failed) == ["deadly"] and "killed (signal 9)" in report.failed["deadly"]
     assert len(load_features("tiny").video_ids) == 4
+    assert extract(SETTINGS).failed == {}
+    assert len(load_features("tiny").video_ids) == 5
 
 
 # ---- several ranks ----------------------------------------------------------------------------
@@ -330,6 +335,7 @@ clip_features.extract(ExtractSettings(library="tiny", workers={workers}))
 """
 
 
+@pytest.mark.slow
 def test_ranks_share_the_shards_and_leave_the_same_bytes(videos, monkeypatch):
     small_shards(monkeypatch)
     extract(SETTINGS)
@@ -471,9 +477,9 @@ def test_the_command_names_what_is_not_the_default():
 
 @pytest.mark.slow
 def test_real_clips_are_all_extracted(workspace, shared_data):
-    """The shortest twenty of the real clips: their odd frame rates and time stamps."""
+    """The smallest twelve of the real clips: their odd frame rates and time stamps."""
     clips = sorted((shared_data / "videos" / "clips").glob("*.mp4"), key=lambda p: p.stat().st_size)
-    import_library(clips[:20], ImportSettings(name="real", workers=1))
+    import_library(clips[:12], ImportSettings(name="real", workers=1))
     report = extract(ExtractSettings(library="real", workers=2))
     assert report.failed == {}
     store = load_features("real")

@@ -100,7 +100,7 @@ def test_a_fault_in_a_worker_stops_the_run_with_its_message(module, tmp_path):
 def test_workers_that_cannot_begin_are_an_error_not_a_loop(module, tmp_path):
     with pytest.raises(WorkerError, match="no such model"):
         run(module, tmp_path, [{"number": 0}], broken=True)
-    with pytest.raises(WorkerError, match="before it could begin.*killed"):
+    with pytest.raises(WorkerError, match="before they can begin.*killed"):
         run(module, tmp_path, [{"number": 0}], **{"dies at start": True})
 
 
