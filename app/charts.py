@@ -74,10 +74,13 @@ def figures_chart(rows: Sequence[Mapping]) -> go.Figure:
         marker={"symbol": "diamond-open", "size": 11, "line": {"width": 2.5}, "color": "#8a8f91"},
     )  # fmt: skip
     _lay_out(figure, "", "share that is right", "")
+    figure.update_layout(
+        margin_t=40, legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0}
+    )
     figure.update_xaxes(range=[0, 1.03], dtick=0.2, tickformat=".0%")
     figure.update_yaxes(autorange="reversed", automargin=True)
     bars = len(rows) + len(first)
-    figure.update_layout(height=140 + 22 * bars, barmode="group", bargap=0.45, hovermode="closest")
+    figure.update_layout(height=120 + 24 * bars, barmode="group", bargap=0.45, hovermode="closest")
     return figure
 
 
@@ -114,7 +117,6 @@ def _lay_out(figure: go.Figure, title: str, x_title: str, y_title: str) -> None:
         title={"text": _plain(title), "x": 0.01, "font": {"size": 15}} if title else None,
         height=340,
         margin={"l": 10, "r": 10, "t": 44 if title else 10, "b": 10},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0},
         hovermode="x unified",
     )
     figure.update_xaxes(title_text=x_title, automargin=True)

@@ -126,3 +126,19 @@ def figure_rows(reports: Sequence[dict]) -> list[dict]:
         for report in reports
         for figure in report["figures"]
     ]
+
+
+GROUPS = {
+    "Words to clips": lambda name: name.startswith("R@") and "captions" not in name,
+    "Words to seconds": lambda name: name.startswith("peak"),
+    "Captions to clips": lambda name: "captions" in name,
+}
+
+
+def grouped(rows: Sequence[dict]) -> dict[str, list[dict]]:
+    """The rows by what they ask; figures of another kind come under "Other"."""
+    found: dict[str, list[dict]] = {}
+    for row in rows:
+        group = next((g for g, has in GROUPS.items() if has(row["name"])), "Other")
+        found.setdefault(group, []).append(row)
+    return found

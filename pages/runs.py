@@ -138,7 +138,13 @@ def show_grounding(chosen: list[str]) -> None:
         f"of library {escape(library)}. Bars: the share that is right, with a bootstrap interval "
         "over videos. Diamonds: what chance would give."
     )
-    figure = charts.figures_chart(run_views.figure_rows(own))
+    groups = run_views.grouped(run_views.figure_rows(own))
+    group = next(iter(groups))
+    if len(groups) > 1:
+        group = st.segmented_control(
+            "Figures", list(groups), default=group, required=True, label_visibility="collapsed"
+        )
+    figure = charts.figures_chart(groups[group])
     st.plotly_chart(figure, key="grounding-figures", config={"displaylogo": False})
 
 
