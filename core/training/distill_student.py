@@ -34,41 +34,28 @@ def distill(settings: DistillSettings, progress=None) -> RunFolder:
     same masks. The same call continues a run that was cut off and does nothing for a finished
     one. Raises CorpusError, RunError, SettingsError, TrainingFailed, TrainingStopped.
     """
-    weights = objective_weights(settings)
+    weights = {"mlm": settings.mlm_weight, **objective_weights(settings)}
     accelerator = make_accelerator(settings.training)
     teacher_run = find_teacher(settings)
     tokenizer = load_tokenizer("bert") if teacher_run is None else teacher_run.load_tokenizer()
     with accelerator.main_process_first():
         corpus = load_corpus(settings.corpus, tokenizer, settings.text.max_tokens)
-    inputs = {
-        "corpus": corpus.content_hash,
-        "tokenizer": tokenizer.content_hash,
-        "processes": accelerator.num_processes,
-    }
-    if settings.objectives:
-        inputs["teacher"] = teacher_run.weights_hash()
     teacher = teacher_run.load_model() if settings.objectives else None
     clips = _clip_vectors(teacher_run, teacher) if "voken" in weights else None
     heads = head_arguments(settings, teacher, 0 if clips is None else len(clips))
     origin = provenance(
         seed=settings.training.seed,
-        inputs=inputs,
+        inputs=_inputs(settings, corpus, tokenizer, teacher_run, accelerator.num_processes),
         model={"vocab_size": tokenizer.vocab_size},
         heads=heads,
         teacher={} if teacher_run is None else _identity(teacher_run),
     )
     run = open_run("student", settings, origin, tokenizer, accelerator)
-    if run.status["state"] == "finished":
-        return run
-    seed_everything(settings.training.seed)
-    student = Student(settings.text, tokenizer.vocab_size)
-    initialize_text_encoder(student.text_encoder, settings.initialize_from, tokenizer)
-    # The heads come after the student: its first weights are those of the text-only control.
-    objectives = {name: HeadedObjective(name, **arguments) for name, arguments in heads.items()}
-    train_rows, held_out_rows = _rows(settings, corpus, tokenizer)
-    weights = {"mlm": settings.mlm_weight, **weights}
-    task = StudentTask(student, teacher, objectives, weights, train_rows, held_out_rows, clips)
-    train(task, settings.training, run, accelerator, progress)
+    if run.status["state"] != "finished":
+        student, objectives = _new_student(settings, heads, tokenizer)
+        rows = _rows(settings, corpus, tokenizer)
+        task = StudentTask(student, teacher, objectives, weights, *rows, clips)
+        train(task, settings.training, run, accelerator, progress)
     return run
 
 
@@ -215,6 +202,29 @@ def head_arguments(
     }
 
 
+def _new_student(
+    settings: DistillSettings, heads: dict[str, dict], tokenizer: Tokenizer
+) -> tuple[Student, dict[str, HeadedObjective]]:
+    """The untrained student, and its objectives with untrained heads."""
+    seed_everything(settings.training.seed)
+    student = Student(settings.text, tokenizer.vocab_size)
+    initialize_text_encoder(student.text_encoder, settings.initialize_from, tokenizer)
+    # The heads come after the student: its first weights are those of the text-only control.
+    return student, {name: HeadedObjective(name, **how) for name, how in heads.items()}
+
+
+def _inputs(settings, corpus, tokenizer, teacher_run, num_processes: int) -> dict:
+    """What must not change when the run goes on."""
+    inputs = {
+        "corpus": corpus.content_hash,
+        "tokenizer": tokenizer.content_hash,
+        "processes": num_processes,
+    }
+    if settings.objectives:
+        inputs["teacher"] = teacher_run.weights_hash()
+    return inputs
+
+
 def _rows(
     settings: DistillSettings, corpus: TextCorpus, tokenizer: Tokenizer
 ) -> tuple[TextRows, TextRows]:
@@ -230,7 +240,9 @@ def _rows(
 
 
 def _identity(teacher_run: RunFolder) -> dict:
-    return {"name": teacher_run.name, "hash": teacher_run.weights_hash()}
+    # A text-only control may begin before its teacher is done: it only shares the tokenizer.
+    known = teacher_run.weights_hash() if teacher_run.has_weights else ""
+    return {"name": teacher_run.name, "hash": known}
 
 
 def _clip_vectors(run: RunFolder, teacher: Teacher) -> Tensor:

@@ -58,10 +58,9 @@ def train_teacher(settings: TeacherSettings, progress=None) -> RunFolder:
         videos_without_features=_without_features(library, features),
     )
     run = open_run("teacher", settings, origin, tokenizer, accelerator)
-    if run.status["state"] == "finished":
-        return run
-    task = _task(settings, features, tokenizer, train_clips, held_out_clips)
-    train(task, settings.training, run, accelerator, progress)
+    if run.status["state"] != "finished":
+        task = _task(settings, features, tokenizer, train_clips, held_out_clips)
+        train(task, settings.training, run, accelerator, progress)
     return run
 
 

@@ -1,6 +1,6 @@
 """Train a teacher or a student of the tiny home in this process group.
 
-    [torchrun --nproc_per_node 2] rank_run.py HOME teacher|student NAME ROWS_PER_PROCESS
+[torchrun --nproc_per_node 2] rank_run.py HOME teacher|student NAME ROWS_PER_PROCESS
 """
 
 from __future__ import annotations

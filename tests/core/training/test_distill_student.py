@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+from signal import SIGINT
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from core.losses.catalog import DISTILLATION_LOSSES
 from core.models.run_folder import RunError, RunFolder, list_runs, load_model
 from core.models.student import Student
 from core.training.distill_student import distill, nearest_clips
+from core.training.loop import TrainingStopped
+from core.training.train_teacher import train_teacher
 
 STUDENT = DistillSettings(
     name="student",
@@ -92,6 +96,17 @@ def test_a_control_without_any_teacher_takes_bert(student):
     run = distill(student("alone", steps=2, objectives=(), teacher="nobody"))
     assert run.load_tokenizer().vocab_size == 30522
     assert run.info().teacher == ""
+
+
+def test_a_control_may_begin_before_its_teacher_is_done(student, in_tiny_home):
+    unfinished = dataclasses.replace(TEACHER, name="unfinished")
+    with pytest.raises(TrainingStopped):
+        train_teacher(unfinished, lambda done, *_: done == 10 and os.kill(os.getpid(), SIGINT))
+    run = distill(student("eager", steps=2, objectives=(), teacher="unfinished"))
+    tokenizer = RunFolder.open("unfinished").load_tokenizer()
+    assert run.load_tokenizer().content_hash == tokenizer.content_hash
+    with pytest.raises(RunError, match="'unfinished' has no weights yet: it is stopped"):
+        distill(student("impatient", steps=2, teacher="unfinished"))
 
 
 def test_without_heads_a_student_of_equal_width_is_compared_directly(student):

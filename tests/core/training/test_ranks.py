@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from core.config import REPO_ROOT
 from core.models.run_folder import RunFolder
 
