@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
+GREY = "#8a8f91"  # seen on paper and on ink alike
 MAX_POINTS = 2000  # of one curve; more than a screen has columns
 
 
@@ -49,38 +50,52 @@ def loss_curves(
     return figure
 
 
+BAR, ROOM = 20, 32  # pixels: a bar's height, and the room above a group for its name
+
+
 def figures_chart(rows: Sequence[Mapping]) -> go.Figure:
     """Measured shares with their bootstrap interval, and the chance level as an open diamond.
 
-    A row has model, name, value, chance, low and high, all shares in [0, 1].
+    A row has model, name, value, chance, low and high, all shares in [0, 1]. Names stand above
+    their bars: beside them they would leave a phone no room.
     """
     figure = go.Figure()
     models = list(dict.fromkeys(row["model"] for row in rows))
+    names = list(dict.fromkeys(row["name"] for row in rows))
     for number, model in enumerate(models):
         own = [row for row in rows if row["model"] == model]
         value = np.array([row["value"] for row in own])
         figure.add_bar(
             y=[_plain(row["name"]) for row in own], x=value, name=_plain(model), orientation="h",
             marker_color=_color(number),
-            error_x={"type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": "#8a8f91",
+            error_x={"type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": GREY,
                      "array": np.array([row["high"] for row in own]) - value,
                      "arrayminus": value - np.array([row["low"] for row in own])},
             hovertemplate="%{y}: %{x:.1%}<extra>" + _plain(model) + "</extra>",
         )  # fmt: skip
-    first = [row for row in rows if row["model"] == models[0]]
+    chances = {row["name"]: row["chance"] for row in rows}
     figure.add_scatter(
-        y=[_plain(row["name"]) for row in first], x=[row["chance"] for row in first],
-        mode="markers", name="chance", hovertemplate="chance: %{x:.1%}<extra></extra>",
-        marker={"symbol": "diamond-open", "size": 11, "line": {"width": 2.5}, "color": "#8a8f91"},
+        y=[_plain(name) for name in names], x=[chances[name] for name in names], mode="markers",
+        name="chance", hovertemplate="chance: %{x:.1%}<extra></extra>",
+        marker={"symbol": "diamond-open", "size": 11, "line": {"width": 2.5}, "color": GREY},
     )  # fmt: skip
+    group = BAR * len(models) + ROOM
+    for name in names:
+        figure.add_annotation(
+            x=0, y=_plain(name), text=_plain(name), showarrow=False, xanchor="left",
+            yshift=BAR * len(models) / 2 + 11,
+        )  # fmt: skip
     _lay_out(figure, "", "share that is right", "")
+    figure.update_xaxes(range=[0, 1.03], dtick=0.25, tickangle=0, tickformat=".0%")
+    figure.update_yaxes(autorange="reversed", showticklabels=False, title_text=None)
     figure.update_layout(
-        margin_t=40, legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0}
+        height=110 + group * len(names),
+        barmode="group",
+        bargap=ROOM / group,
+        hovermode="closest",
+        margin_t=40,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
     )
-    figure.update_xaxes(range=[0, 1.03], dtick=0.2, tickformat=".0%")
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    bars = len(rows) + len(first)
-    figure.update_layout(height=120 + 24 * bars, barmode="group", bargap=0.45, hovermode="closest")
     return figure
 
 

@@ -43,7 +43,8 @@ def show_state(shelf: resources.Shelf) -> None:
     found = entries(shelf.name)
     done = {(entry.kind, entry.name) for entry in found if entry.finished}
     names = {kind: sorted({n for k, n in done if k == kind}) for kind in ("frame", "temporal")}
-    runs = sorted({name for kind, name in done if kind == "embeddings"})
+    existing = {run.name for run in resources.runs()}
+    runs = sorted({n for kind, n in done if kind == "embeddings"} & existing)
     badges = []
     if not names["frame"] and not names["temporal"]:
         badges.append(":orange-badge[:material/pending: no features yet]")
