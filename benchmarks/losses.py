@@ -44,6 +44,7 @@ def against_loops() -> None:
         ["loss, and its loop", "loop", "here", "ratio", "goal", "loop's peak", "peak here", "gap"],
         [
             compare("nst, by channel", 100, nst_loss, loop_losses.nst, *wide),
+            compare("nst, as released", 100, nst_loss, loop_losses.nst_by_sentence, *wide),
             compare("nt_xent_position, by vector", 80, *position, *wide),
             compare(
                 "token_contrast, by token", 80, token_contrast, loop_losses.token_contrast, *joint
