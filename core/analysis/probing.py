@@ -1,0 +1,136 @@
+"""The demo world's probes for saved runs: forced choice by masked-LM score, and linear probe.
+
+The figures are kept in runs/<run>/probes/<task>.json with the hash of what they were made from,
+and made again when the run or the items changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from core import config
+from core.analysis import fact_probe, forced_choice
+from core.analysis.fact_probe import FactProbe
+from core.analysis.forced_choice import ForcedChoice
+from core.config import SettingsError
+from core.records import ProbeItem
+
+TASKS = ("demo_physics", "demo_time")
+MADE_BY = 1  # raise when a figure's meaning changes, so that kept ones are made anew
+
+
+def load_items(task: str) -> list[ProbeItem]:
+    """The items of a demo task. Raises SettingsError when they are not there."""
+    path = items_path(task)
+    if task not in TASKS:
+        raise SettingsError(f"Wanted the task {' or '.join(TASKS)}, found '{task}'.")
+    if not path.is_file():
+        raise SettingsError(f"No items of '{task}' at {path}. Run: python -m core demo")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [ProbeItem(**{**row, "choices": tuple(row["choices"])}) for row in rows]
+
+
+def items_path(task: str) -> Path:
+    return config.library_root("demo") / "demo" / f"{task}.jsonl"
+
+
+def result_path(run_path: Path, task: str) -> Path:
+    return run_path / "probes" / f"{task}.json"
+
+
+def probe_run(
+    run_name: str,
+    tasks: Sequence[str] = TASKS,
+    method: str = "PLL-word-l2r",
+    norm: str = "sum",
+    bootstrap: int = 2000,
+) -> dict[str, dict]:
+    """A run's figures on each task, read where they are kept and fresh, else made and kept.
+
+    Raises RunError for a run without weights, SettingsError without items.
+    """
+    from core.models.run_folder import RunFolder, write_json
+
+    run = RunFolder.open(run_name)
+    encoder, found = None, {}
+    for task in tasks:
+        items = load_items(task)
+        key = _key(run, task, method, norm, bootstrap)
+        path = result_path(run.path, task)
+        kept = json.loads(path.read_text()) if path.is_file() else {}
+        if kept.get("key") != key:
+            if encoder is None:
+                from core.inference import Encoder
+
+                encoder = Encoder(run)
+            kept = {"key": key, "run": run.name, "task": task, "method": method, "norm": norm}
+            kept |= _figures(encoder, items, method, norm, bootstrap)
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, kept)
+        found[task] = kept
+    return found
+
+
+def _figures(encoder, items: list[ProbeItem], method: str, norm: str, bootstrap: int) -> dict:
+    from core.scoring import score_texts
+
+    scored = score_texts(
+        encoder, [i.context for i in items], [i.choices for i in items], method, norm
+    )
+    choice = forced_choice.judge(items, [[s.score for s in row] for row in scored], bootstrap)
+    probe = fact_probe.probe_facts(
+        subject_states(encoder, items),
+        [i.metadata["family"] for i in items],
+        [i.metadata["subject"] for i in items],
+        [fact_outcome(i) for i in items],
+        bootstrap,
+    )
+    return {"forced_choice": _choice_json(choice), "linear_probe": _probe_json(probe)}
+
+
+def subject_states(encoder, items: Sequence[ProbeItem]) -> np.ndarray:
+    """Last hidden state of the word that names the fact's subject in each context [N, H]."""
+    text = encoder.hidden_states([item.context for item in items])
+    rows = []
+    for number, item in enumerate(items):
+        first, last = text.text_offsets[number : number + 2]
+        words = [token.text.lower() for token in text.tokens[first:last]]
+        rows.append(first + words.index(subject_word(item)))
+    return text.vectors[rows].astype(np.float64)
+
+
+def subject_word(item: ProbeItem) -> str:
+    """The surface form of the item's subject: "wooden" for wood."""
+    from core.data.demo_narration import adjective
+
+    return adjective(item.metadata["subject"])
+
+
+def fact_outcome(item: ProbeItem) -> str:
+    """The fact's outcome; for an order the action that comes first, whatever the item names."""
+    return item.metadata.get("order", [item.metadata["outcome"]])[0]
+
+
+def _choice_json(choice: ForcedChoice) -> dict:
+    content = dataclasses.asdict(choice)
+    for name in ("margins", "calibrated_margins"):
+        content[name] = [round(float(v), 6) for v in content[name]]
+    return content
+
+
+def _probe_json(probe: FactProbe) -> dict:
+    return {**dataclasses.asdict(probe), "selectivity": probe.selectivity}
+
+
+def _key(run, task: str, *settings) -> str:
+    from core.inference import encoder_hash
+
+    items = hashlib.sha256(items_path(task).read_bytes()).hexdigest()
+    text = json.dumps([MADE_BY, encoder_hash(run), items, *settings])
+    return hashlib.sha256(text.encode()).hexdigest()
