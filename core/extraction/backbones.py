@@ -15,6 +15,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -466,9 +467,13 @@ def _load_model(name: str, folder: Path):
 
 
 def device() -> torch.device:
+    """The GPU of this process's rank, where there is one."""
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    rank = int(os.environ.get("LOCAL_RANK", 0))
+    return torch.device("cuda", rank % torch.cuda.device_count())
 
 
 def _without_gradients(encode: Callable) -> Callable:
