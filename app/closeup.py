@@ -26,7 +26,11 @@ def show_video(library: str, readings: list[Reading], token: int, best: list[lis
     """Show the chosen video, or the one that the token points at most, with its heatmaps."""
     st.subheader("Inside one video")
     shelf = resources.shelf(library)
-    video = shelf.videos[choose_video(shelf, readings, best)]
+    video_id = choose_video(shelf, readings, best)
+    if video_id is None:
+        st.info("There is no video here that each of the models can see.")
+        return
+    video = shelf.videos[video_id]
     left, right = st.columns([4, 7], gap="medium")
     with left, explained():
         show_chosen(library, readings, token, video, shelf.clips_of[video.video_id])
@@ -37,10 +41,13 @@ def show_video(library: str, readings: list[Reading], token: int, best: list[lis
                 show_heatmap(library, reading, token, video, color, at_sec)
 
 
-def choose_video(shelf, readings: list[Reading], best: list[list[Moment]]) -> str:
+def choose_video(shelf, readings: list[Reading], best: list[list[Moment]]) -> str | None:
     """The URL's video, else the best moment's. Its picker lists the best ones first."""
-    seen = set(resources.joint_space(shelf.name, readings[0].run).video.video_ids)
-    top = [moment.clip.video_id for moments in best for moment in moments]
+    spaces = [resources.joint_space(shelf.name, reading.run).video for reading in readings]
+    seen = set.intersection(*(set(space.video_ids) for space in spaces))
+    top = [m.clip.video_id for moments in best for m in moments if m.clip.video_id in seen]
+    if not seen:
+        return None
     wanted = viewstate.text("video")
     chosen = wanted if wanted in seen else (top or sorted(seen))[0]
     options = list(dict.fromkeys([chosen, *top, *sorted(seen)]))[:MAX_LISTED]

@@ -6,6 +6,7 @@ plain line of progress there every few seconds.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from core import config
 
 PROGRESS = re.compile(r"^[^:]+: (\d+)/(\d+)\s+\S+/s\s+(.* left|time left unknown)(?:\s+(.*))?$")
 TAIL_BYTES = 4000
+PATIENCE_SEC = 5.0  # between asking a process to end and asking louder
 
 
 @dataclass
@@ -60,8 +62,16 @@ class Job:
     def stop(self) -> None:
         """Interrupt it as Ctrl-C would: what is done is kept, and it can be gone on with."""
         self.state = "stopped"
-        if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGINT)
+        threading.Thread(target=self._end, name=f"stop {self.name}", daemon=True).start()
+
+    def _end(self) -> None:
+        # A process started from a background shell ignores the first of these.
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            if self.process is None or self.process.poll() is not None:
+                return
+            os.killpg(self.process.pid, sign)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(PATIENCE_SEC)
 
     # ---- what it says
 

@@ -80,8 +80,10 @@ def strips_of(library: str, readings: list[Reading], token: int, video_id: str) 
     """For each model, how well the token fits every second of the video."""
     strips = []
     for reading, color in zip(readings, COLORS):
-        seconds = resources.joint_space(library, reading.run).video.seconds_of(video_id)
-        scores = similarity(reading.text.vectors[token : token + 1], seconds)[0]
+        space = resources.joint_space(library, reading.run).video
+        if video_id not in space.video_ids:
+            continue  # two teachers may have been trained on other features of the library
+        scores = similarity(reading.text.vectors[token : token + 1], space.seconds_of(video_id))[0]
         strips.append(reading.scale.heat(scores, color))
     return strips
 

@@ -65,9 +65,10 @@ def choose() -> tuple[str | None, list[str], bool]:
 
 
 def library_changed() -> None:
+    """Each library begins with its own models and sentence."""
     viewstate.forget()
-    st.session_state.pop("sentence", None)
-    st.session_state.pop("example", None)
+    for key in ("model", "compare", "sentence", "example"):
+        st.session_state.pop(key, None)
 
 
 def ask_sentence(library: str) -> str:

@@ -23,7 +23,7 @@ def main() -> None:
     if names:
         left, right = st.columns([3, 2], vertical_alignment="bottom")
         with left:
-            name = pickers.choose_library(on_change=lambda: viewstate.forget())
+            name = pickers.choose_library(on_change=viewstate.forget)
         with right:
             importing.show_button()
     else:
