@@ -97,6 +97,7 @@ class TrainingSettings:
     patience: int = 0  # evaluations without improvement before an early stop; 0 = never
     weights_dtype: str = "float32"  # of the exported weights; "float16" halves the demo on disk
     num_threads: int = 0  # torch threads; 0 = torch's choice
+    snapshots: int = 3  # of a student on its way, kept for the distillation microscope
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,11 @@ class TeacherSettings:
     feature_dropout: float = 0.0  # of the frozen backbones' features; small libraries need it
     pooling: str = "mean"  # "mean" | "cls"
     window_sec: int = 64  # seconds of video seen around a clip; the paper's limit is 384
-    contrast: str = "hinge"  # "hinge" | "info_nce"
+    contrast: str = "hinge"  # "hinge" | "info_nce" | "word_info_nce"
     contrast_level: str = "token"  # "token" | "sentence"
     negatives: str = "all"  # "all" others of the batch | "paired" as the paper
     margin: float = 1.0
-    temperature: float = 0.07  # of info_nce only
+    temperature: float = 0.07  # of info_nce and word_info_nce
     contrast_weight: float = 1.0
     mlm_weight: float = 1.0
     mask_probability: float = 0.15
@@ -219,6 +220,7 @@ PRESETS: dict[str, dict] = {
             evaluate_every=50,
             checkpoint_every=200,
             weights_dtype="float16",
+            snapshots=1,  # the built demo stays below 60 MB
         ),
     },
 }

@@ -5,6 +5,7 @@
     status.json        state, step, heartbeat
     metrics.jsonl      one line per log and per evaluation
     model.safetensors  the exported weights; heads.safetensors beside a student's
+    snapshots/         a student on its way: step-00000100.safetensors and its heads
     tokenizer/         what the model reads
     checkpoint/        of an unfinished run
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from core.models.tokenizer import Tokenizer
 
 KINDS = {"teacher": config.TeacherSettings, "student": config.DistillSettings}
+SNAPSHOT = re.compile(r"step-(\d+)\.safetensors")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 SILENT_SEC = 600  # a live process that has said nothing for so long is taken for stuck
 
@@ -182,17 +184,33 @@ class RunFolder:
         from safetensors.torch import save
 
         as_dtype = getattr(torch, dtype)
+        # Single numbers stay exact: they cost nothing, and float16 ends at 65,504.
         exported = {
-            name: (t.to(as_dtype) if t.is_floating_point() else t).cpu().contiguous()
+            name: (t.to(as_dtype) if t.is_floating_point() and t.dim() else t).cpu().contiguous()
             for name, t in state.items()
         }
-        write_bytes(self.path / file, save(exported))
+        path = self.weights_file(file)
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, save(exported))
 
     # ---- what others read
 
+    def weights_file(self, file: str) -> Path:
+        """Where tensors of this name lie; a snapshot's lie elsewhere."""
+        return self.path / file
+
+    def snapshot(self, step: int) -> Snapshot:
+        """This run as it was after `step` steps, to be written or read."""
+        return Snapshot(self.path, step)
+
+    def snapshots(self) -> list[Snapshot]:
+        """What was kept on the way, by step."""
+        found = (SNAPSHOT.fullmatch(p.name) for p in (self.path / "snapshots").glob("*"))
+        return [self.snapshot(step) for step in sorted(int(m[1]) for m in found if m)]
+
     @property
     def has_weights(self) -> bool:
-        return (self.path / "model.safetensors").is_file()
+        return self.weights_file("model.safetensors").is_file()
 
     def weights_hash(self) -> str:
         """sha256 of the exported weights, hex. Raises RunError before there are any."""
@@ -204,7 +222,7 @@ class RunFolder:
         """The exported tensors; floating ones as float32, whatever they are stored as."""
         from safetensors.torch import load_file
 
-        path = self._weights() if file == "model.safetensors" else self.path / file
+        path = self._weights() if file == "model.safetensors" else self.weights_file(file)
         tensors = load_file(path)
         return {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
 
@@ -240,7 +258,7 @@ class RunFolder:
 
     @property
     def _has_heads(self) -> bool:
-        return (self.path / "heads.safetensors").is_file()
+        return self.weights_file("heads.safetensors").is_file()
 
     def load_tokenizer(self) -> Tokenizer:
         from core.models.tokenizer import load_tokenizer
@@ -252,7 +270,7 @@ class RunFolder:
         return self.path / "checkpoint"
 
     def _weights(self) -> Path:
-        path = self.path / "model.safetensors"
+        path = self.weights_file("model.safetensors")
         if not path.is_file():
             state = self.status
             raise RunError(
@@ -260,6 +278,19 @@ class RunFolder:
                 f"{state['step']} of {state['steps']}. {_how_to_continue(self)}"
             )
         return path
+
+
+class Snapshot(RunFolder):
+    """A run with the weights of an earlier step; all else is the run's own."""
+
+    def __init__(self, path: Path, step: int):
+        super().__init__(path)
+        self.step = step
+
+    def weights_file(self, file: str) -> Path:
+        # The heads are written first: a snapshot is there when its model is.
+        ending = "safetensors" if file == "model.safetensors" else file
+        return self.path / "snapshots" / f"step-{self.step:08d}.{ending}"
 
 
 # ---- over all runs -----------------------------------------------------------------------
@@ -357,8 +388,8 @@ def _check_same(run: RunFolder, content: dict, provenance: dict) -> None:
     """Refuse to continue a run with other settings or other data."""
     before, now = _flat(run._content), _flat(content)
     differing = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
-    # The number of threads belongs to the machine, not to the experiment.
-    differing = [k for k in differing if not k.endswith("num_threads")]
+    # They belong to the machine and to the onlooker, not to the experiment.
+    differing = [k for k in differing if k.rpartition(".")[2] not in ("num_threads", "snapshots")]
     if differing:
         shown = "; ".join(f"{_short(k)}: {before.get(k)} -> {now.get(k)}" for k in differing)
         raise RunError(

@@ -52,8 +52,8 @@ def distill(settings: DistillSettings, progress=None) -> RunFolder:
     )
     run = open_run("student", settings, origin, tokenizer, accelerator)
     if run.status["state"] != "finished":
-        student, objectives = _new_student(settings, heads, tokenizer)
-        rows = _rows(settings, corpus, tokenizer)
+        student, objectives = new_student(settings, heads, tokenizer)
+        rows = split_rows(settings, corpus, tokenizer)
         task = StudentTask(student, teacher, objectives, weights, *rows, clips)
         train(task, settings.training, run, accelerator, progress)
     return run
@@ -61,6 +61,8 @@ def distill(settings: DistillSettings, progress=None) -> RunFolder:
 
 class StudentTask(nn.Module):
     """Masked words, and each objective between the student's and the teacher's tokens."""
+
+    keeps_snapshots = True
 
     def __init__(
         self,
@@ -133,7 +135,9 @@ class StudentTask(nn.Module):
 
     def export(self, run: RunFolder, dtype: str) -> None:
         """The student alone; its heads in a file of their own, for grounding through them."""
-        heads = {n: t for n, t in self.objectives.state_dict().items() if ".loss." not in n}
+        state = self.objectives.state_dict()
+        # Of the objectives' own state single numbers, as CRD's offset; no queue of tokens.
+        heads = {n: t for n, t in state.items() if ".loss." not in n or not t.dim()}
         if heads:
             run.save_weights(heads, dtype, "heads.safetensors")
         run.save_weights(self.student.state_dict(), dtype)
@@ -202,7 +206,7 @@ def head_arguments(
     }
 
 
-def _new_student(
+def new_student(
     settings: DistillSettings, heads: dict[str, dict], tokenizer: Tokenizer
 ) -> tuple[Student, dict[str, HeadedObjective]]:
     """The untrained student, and its objectives with untrained heads."""
@@ -225,7 +229,7 @@ def _inputs(settings, corpus, tokenizer, teacher_run, num_processes: int) -> dic
     return inputs
 
 
-def _rows(
+def split_rows(
     settings: DistillSettings, corpus: TextCorpus, tokenizer: Tokenizer
 ) -> tuple[TextRows, TextRows]:
     """Training and validation blocks of the corpus."""

@@ -49,6 +49,7 @@ class Task(Protocol):
     weights: dict[str, float]  # of each term in the loss; fixed order
     num_rows: int  # rows to learn from
     num_validation_rows: int
+    keeps_snapshots: bool  # whether the settings' snapshots are written
 
     def batch(self, rows: Sequence[int], places: np.ndarray, seed: tuple[int, ...]) -> Any:
         """Training rows as tensors; `places` are their numbers in the global batch."""
@@ -69,7 +70,7 @@ class Task(Protocol):
     def forward(self, batch) -> dict[str, Tensor]: ...
 
     def export(self, run: RunFolder, dtype: str) -> None:
-        """Write the trained weights that others use."""
+        """Write the trained weights that others use, the model's own last."""
 
 
 @dataclass
@@ -143,6 +144,7 @@ class _Loop:
         self.order = RowOrder(
             task.num_rows, settings.batch_size * self.world, settings.seed, task.lengths()
         )
+        self.snapshot_steps = snapshot_steps(settings) if task.keeps_snapshots else ()
         self.last_heartbeat = 0.0
         self.log_began, self.log_tokens = time.monotonic(), 0
 
@@ -163,6 +165,9 @@ class _Loop:
                 self._log()
             if self._evaluates and (position.step % settings.evaluate_every == 0 or last):
                 self._evaluate()
+            # Before any checkpoint of this step: a run that goes on from there has it.
+            if self.main and position.step in self.snapshot_steps:
+                self.task.export(self.run.snapshot(position.step), settings.weights_dtype)
             self._heartbeat()
             if settings.patience and position.stale >= settings.patience:
                 break
@@ -303,6 +308,7 @@ class _Loop:
                 "split": "validation",
                 "loss": loss,
                 "terms": terms,
+                "grad_norms": self._gradient_norms(),
                 "elapsed_sec": round(position.elapsed_sec, 3),
             }
         )
@@ -334,6 +340,28 @@ class _Loop:
         if self.world > 1:
             sums = self.accelerator.reduce(sums.float().to(self.accelerator.device)).cpu()
         return dict(zip(names, (sums[0] / sums[1].clamp(min=1)).tolist()))
+
+    def _gradient_norms(self) -> dict[str, float]:
+        """How hard each weighted term pulls: its gradient's length over all trained weights.
+
+        On the rows of the coming step, without dropout. In evaluation mode no buffer changes,
+        and every step seeds itself, so that training does not notice.
+        """
+        self.task.eval()
+        parameters = [p for p in self.task.parameters() if p.requires_grad]
+        batch = self._batch(self.position.step, 0)
+        with self.accelerator.autocast():
+            values = self.task(batch)
+        return {
+            name: self._norm_over_ranks(_gradients(weight * values[name], parameters))
+            for name, weight in self.task.weights.items()
+        }
+
+    def _norm_over_ranks(self, grads: Sequence[Tensor]) -> float:
+        if self.world > 1:  # the gradient is the mean of the ranks'
+            flat = torch.cat([grad.flatten() for grad in grads])
+            grads = [self.accelerator.reduce(flat, "mean")]
+        return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(grads)))))
 
     def _save_best(self) -> None:
         from safetensors.torch import save
@@ -448,6 +476,19 @@ class RowOrder:
         return generator.permutation(rows.reshape(-1, self.batch_size))
 
 
+def _gradients(value: Tensor, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
+    if not value.requires_grad:  # as of masked words where none is hidden
+        return [torch.zeros_like(parameter) for parameter in parameters]
+    return torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
+
+
+def snapshot_steps(settings: TrainingSettings) -> tuple[int, ...]:
+    """Steps to keep weights of, evenly between the untrained model and the last step."""
+    parts = settings.snapshots + 1
+    steps = {round(settings.steps * part / parts) for part in range(1, parts)}
+    return tuple(sorted(steps - {0, settings.steps}))
+
+
 def learning_rate(settings: TrainingSettings, step: int) -> float:
     """The rate of the step after `step` steps: linear warm-up, then the schedule down to 0."""
     if step < settings.warmup_steps:
@@ -483,6 +524,8 @@ def _check(settings: TrainingSettings, task) -> None:
     for name in ("steps", "batch_size", "gradient_accumulation", "log_every", "evaluate_every"):
         if getattr(settings, name) < 1:
             raise SettingsError(f"Wanted {name} of 1 or more, found {getattr(settings, name)}.")
+    if settings.snapshots < 0:
+        raise SettingsError(f"Wanted snapshots of 0 or more, found {settings.snapshots}.")
     if task.num_rows < 1:
         raise SettingsError("Nothing to learn from: no training rows.")
 

@@ -20,7 +20,7 @@ from core.models.run_folder import RunFolder, checked_name
 from core.models.teacher import Teacher
 from core.models.text_encoder import initialize_text_encoder
 from core.records import Clip, VideoLibrary
-from core.training.batches import ClipRows, ContrastBatch, feature_statistics, unmasked
+from core.training.batches import ClipRows, ContrastBatch, feature_statistics, unmasked, words_of
 from core.training.loop import make_accelerator, seed_everything, train
 from core.training.provenance import provenance
 
@@ -67,6 +67,8 @@ def train_teacher(settings: TeacherSettings, progress=None) -> RunFolder:
 class TeacherTask(nn.Module):
     """Token contrast and masked words of one forward pass over text and video."""
 
+    keeps_snapshots = False
+
     def __init__(self, teacher: Teacher, train_rows: ClipRows, held_out_rows: ClipRows):
         super().__init__()
         self.teacher = teacher
@@ -85,9 +87,7 @@ class TeacherTask(nn.Module):
             clips = self.teacher.encode_video(batch.rows.video).clip_vectors
             # A hidden word says nothing of the clip, and guessing it is the other term's task.
             shown = unmasked(text)
-            terms["contrast"] = self.contrast(
-                output.token_vectors, clips, shown, same_clip=batch.groups
-            )
+            terms["contrast"] = self.contrast(output.token_vectors, clips, shown, batch)
         if "mlm" in self.weights:
             terms["mlm"] = mlm_loss(output.mlm_logits, text.labels)
         return terms
@@ -122,11 +122,13 @@ def contrast_of(settings: TeacherSettings):
         ("info_nce", "token"): "info_nce",
         ("hinge", "sentence"): "sentence",
         ("info_nce", "sentence"): "sentence_info_nce",
+        ("word_info_nce", "token"): "word_info_nce",
     }
     key = (settings.contrast, settings.contrast_level)
     if key not in names:
         raise SettingsError(
-            "Wanted contrast hinge or info_nce and contrast_level token or sentence, found "
+            "Wanted contrast hinge, info_nce or (of tokens only) word_info_nce, and "
+            "contrast_level token or sentence, found "
             f"'{settings.contrast}' and '{settings.contrast_level}'."
         )
     if settings.negatives not in ("all", "paired"):
@@ -137,8 +139,12 @@ def contrast_of(settings: TeacherSettings):
         else {"temperature": settings.temperature}
     )
     loss = TEACHER_CONTRASTS[names[key]]
-    return lambda tokens, clips, mask, same_clip: loss(
-        tokens, clips, mask, same_clip=same_clip, **options
+    if settings.contrast == "word_info_nce":
+        return lambda tokens, clips, mask, batch: loss(
+            tokens, clips, mask, words=words_of(batch.rows.text), **options
+        )
+    return lambda tokens, clips, mask, batch: loss(
+        tokens, clips, mask, same_clip=batch.groups, **options
     )
 
 

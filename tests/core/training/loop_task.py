@@ -28,6 +28,8 @@ class Numbers:
 class Fitting(nn.Module):
     """Fit a known function with dropout; "kept" is a mean over a varying number of rows."""
 
+    keeps_snapshots = True
+
     def __init__(self, rows: int = 96, held_out: int = 16, sleep: float = 0.0, poison=None):
         super().__init__()
         generator = np.random.default_rng(5)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from loop_task import fit
+from loop_task import Fitting, fit
+from safetensors.torch import load_file
 
 from core.config import REPO_ROOT, SettingsError, TrainingSettings
 from core.models.run_folder import RunError, RunFolder, list_runs
@@ -24,6 +25,7 @@ from core.training.loop import (
     TrainingStopped,
     learning_rate,
     make_accelerator,
+    snapshot_steps,
 )
 
 SCRIPT = Path(__file__).with_name("loop_task.py")
@@ -33,6 +35,10 @@ VOLATILE = ("elapsed_sec", "tokens_per_sec")
 def curves(run: RunFolder) -> list[dict]:
     """Logged lines without what depends on the clock."""
     return [{k: v for k, v in line.items() if k not in VOLATILE} for line in run.metrics()]
+
+
+def snapshots(run: RunFolder) -> dict[int, str]:
+    return {s.step: s.weights_hash() for s in run.snapshots()}
 
 
 def start(home: Path, name: str, *more: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
@@ -90,6 +96,46 @@ def test_the_loss_falls_and_the_run_tells_its_story(undisturbed):
     assert not undisturbed.checkpoints.exists()
 
 
+def test_snapshots_are_the_weights_on_the_way(undisturbed, workspace):
+    assert [s.step for s in undisturbed.snapshots()] == [10, 20, 30]
+    assert len(set(snapshots(undisturbed).values())) == 3
+    # Stopped at a snapshot's step, a run's checkpoint holds the same weights.
+    with pytest.raises(TrainingStopped):
+        fit("half", progress=StopAt(20))
+    run = RunFolder.open("half")
+    weights = load_file(latest_checkpoint(run.checkpoints) / "task.safetensors")
+    kept = run.snapshot(20).load_weights()
+    assert kept and all(torch.equal(kept[name], weights[f"net.{name}"]) for name in kept)
+
+
+def test_snapshots_change_nothing_and_may_be_left_out(undisturbed, workspace):
+    run = fit("none", snapshots=0)
+    assert run.snapshots() == [] and not (run.path / "snapshots").exists()
+    assert run.weights_hash() == undisturbed.weights_hash() and curves(run) == curves(undisturbed)
+
+
+def test_snapshots_are_spread_evenly_and_never_the_first_or_last_step():
+    assert snapshot_steps(TrainingSettings(steps=300, snapshots=1)) == (150,)
+    assert snapshot_steps(TrainingSettings(steps=400, snapshots=3)) == (100, 200, 300)
+    assert snapshot_steps(TrainingSettings(steps=2, snapshots=5)) == (1,)
+    assert snapshot_steps(TrainingSettings(steps=1, snapshots=3)) == ()
+
+
+def test_gradient_norms_are_those_of_each_weighted_term(workspace):
+    with pytest.raises(TrainingStopped):
+        fit("pulled", progress=StopAt(10))
+    run = RunFolder.open("pulled")
+    line = next(x for x in run.metrics() if x["split"] == "validation")
+    task = Fitting()
+    task.load_state_dict(load_file(latest_checkpoint(run.checkpoints) / "task.safetensors"))
+    batch = task.batch(RowOrder(task.num_rows, 16, seed=0).batch(10), None, None)
+    for name, weight in task.weights.items():
+        task.zero_grad()
+        (weight * task.eval()(batch)[name]).backward()
+        squares = sum(float(p.grad.double().square().sum()) for p in task.parameters())
+        assert line["grad_norms"][name] == pytest.approx(squares**0.5, rel=1e-5)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_goes_on_to_the_same_end(undisturbed, workspace, number):
     with pytest.raises(TrainingStopped, match="Stopped at step 15 of 40"):
@@ -104,7 +150,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(undisturbed, workspace, numb
 
 
 def test_a_killed_run_goes_on_to_the_same_end(undisturbed, workspace):
-    for step in (5, 20):
+    for step in (5, 20):  # the second kill falls between two snapshots
         process = start(workspace, "killed", "--sleep", "0.02")
         wait_for_step(RunFolder(workspace / "runs" / "killed"), step, process)
         process.kill()
@@ -115,6 +161,7 @@ def test_a_killed_run_goes_on_to_the_same_end(undisturbed, workspace):
     run = RunFolder.open("killed")
     assert curves(run) == curves(undisturbed)
     assert run.weights_hash() == undisturbed.weights_hash()
+    assert snapshots(run) == snapshots(undisturbed)
 
 
 def test_a_half_written_checkpoint_is_passed_over(undisturbed, workspace):
@@ -143,6 +190,7 @@ def test_other_settings_are_refused_by_name_but_threads_may_change(workspace):
     with pytest.raises(RunError, match=r"training\.learning_rate: 0\.01 -> 0\.5.*another --name"):
         fit("settled", learning_rate=0.5)
     fit("settled", num_threads=1)
+    fit("settled", snapshots=0)
 
 
 def test_nan_stops_the_run_and_names_step_and_term(workspace):
@@ -209,6 +257,8 @@ def test_two_ranks_train_as_one_process(workspace):
     for a, b in zip(RunFolder.open("one").metrics(), RunFolder.open("two").metrics()):
         assert a["step"] == b["step"] and a["split"] == b["split"]
         assert a["terms"] == pytest.approx(b["terms"], abs=1e-4)
+        if "grad_norms" in a:
+            assert a["grad_norms"] == pytest.approx(b["grad_norms"], rel=1e-3, abs=1e-4)
 
 
 def test_a_lonely_process_where_two_were_wanted_is_refused(monkeypatch):
