@@ -307,6 +307,51 @@ def ground(
 
 
 @app.command()
+def probe(
+    runs: Runs = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--task", help="demo_physics or demo_time.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="PLL-word-l2r or PLL.")] = "PLL-word-l2r",
+    norm: Annotated[str, typer.Option(help="sum, token or char.")] = "sum",
+) -> None:
+    """Measure what runs know of the demo world's facts: forced choice and a linear probe."""
+    from core.analysis import probing
+    from core.models.run_folder import list_runs
+
+    names = list(runs or [run.name for run in list_runs() if run.state == "finished"])
+    rows = [
+        (name, task, *probing.table_cells(figures))
+        for name in names
+        for task, figures in probing.probe_run(name, tasks or probing.TASKS, method, norm).items()
+    ]
+    columns = ("run", "task", "accuracy", "calibrated", "chance", "probe", "control")
+    print_table(columns, rows, empty="No finished runs yet: python -m core train-teacher")
+
+
+@app.command()
+def ablate(
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="A YAML file or a shipped plan.")],
+    preset: Preset = "",
+    workers: Workers = 2,
+    assignments: Set = None,
+) -> None:
+    """Train and probe a grid of teachers and students over seeds, and compare them.
+
+    --set takes student.FIELD=VALUE, teacher.FIELD=VALUE, or a field of the plan: seeds=0,1.
+    """
+    from core.analysis.ablation import ablation_table, as_markdown
+    from core.config import as_dict
+    from core.training import ablate as grid
+
+    chosen = grid.load_plan(plan, assignments or [], preset)
+    with progress_bar("ablate") as progress:
+        folder = grid.ablate(chosen, workers or 1, progress)
+    say(escape(as_markdown(ablation_table(chosen.name), as_dict(chosen))))
+    say(f"Written to {escape(str(folder))}")
+
+
+@app.command()
 def runs() -> None:
     """List the trained models."""
     from core.models.run_folder import list_runs

@@ -77,6 +77,26 @@ def probe_run(
     return found
 
 
+def table_cells(figures: dict) -> tuple[str, ...]:
+    """A task's figures in per cent: accuracy and calibrated rate, chance, probe and control."""
+    choice, linear = figures["forced_choice"], figures["linear_probe"]
+    rates = [choice["accuracy"], choice["calibrated"], {**linear, "value": linear["accuracy"]}]
+    shown = [
+        f"{100 * r['value']:.1f} ({100 * r['interval']['low']:.1f}–{100 * r['interval']['high']:.1f})"
+        for r in rates
+    ]
+    chance, control = choice["accuracy"]["chance"], linear["control"]
+    return (*shown[:2], f"{100 * chance:.1f}", shown[2], f"{100 * control:.1f}")
+
+
+def is_fresh(run, task: str, method="PLL-word-l2r", norm="sum", bootstrap: int = 2000) -> bool:
+    """Whether a RunFolder's kept figures are of its present weights and the present items."""
+    path = result_path(run.path, task)
+    if not (path.is_file() and run.has_weights and items_path(task).is_file()):
+        return False
+    return json.loads(path.read_text()).get("key") == _key(run, task, method, norm, bootstrap)
+
+
 def _figures(encoder, items: list[ProbeItem], method: str, norm: str, bootstrap: int) -> dict:
     from core.scoring import score_texts
 

@@ -1,0 +1,337 @@
+"""A grid of teachers and students over seeds: `python -m core ablate PLAN.yaml`.
+
+A plan names teacher variants, student variants and seeds; a cell is one of each. Every cell and
+seed is a run with a name of its own, trained and probed by the same functions as any run, so
+that the same command goes on after Ctrl-C or a crash and does nothing twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core import config
+from core.config import DistillSettings, SettingsError, TeacherSettings
+from core.models.run_folder import RunError, RunFolder, checked_name
+from core.training.loop import TrainingStopped
+
+Progress = Callable[[int, int, str], None]
+PLANS = Path(__file__).parent / "plans"
+TEXT_ONLY = "text-only"  # the cell that all others are compared with, unless the plan says other
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan as written, checked. Settings are `field: value`, as with --set."""
+
+    name: str
+    title: str = ""
+    preset: str = "demo"
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    baseline: str = TEXT_ONLY  # a student
+    teacher: dict = field(default_factory=dict)  # settings of all teachers
+    student: dict = field(default_factory=dict)  # settings of all students
+    teachers: dict = field(default_factory=lambda: {"teacher": {}})  # name -> settings of its own
+    students: dict = field(default_factory=dict)
+    teacher_seeds: str = "each"  # "each" seed has its own teacher | "first": all have the first
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the grid. A student's `after` is its teacher's run."""
+
+    settings: TeacherSettings | DistillSettings
+    cell: str
+    seed: int
+    after: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+
+class AblationFailed(RuntimeError):
+    """Runs of the grid that failed; the others are finished."""
+
+
+# ---- the plan ------------------------------------------------------------------------------
+
+
+def load_plan(path: str | Path, assignments: Sequence[str] = (), preset: str = "") -> Plan:
+    """A plan from a YAML file, or of those that come with the project by name.
+
+    `assignments` are `teacher.FIELD=VALUE`, `student.FIELD=VALUE` or a field of the plan as
+    `seeds=0,1`. Raises SettingsError for a plan that is missing or says what nobody knows.
+    """
+    import yaml
+
+    file = _plan_file(path)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as fault:
+        raise SettingsError(f"Plan {file} is no YAML: {fault}") from fault
+    if not isinstance(content, dict):
+        raise SettingsError(f"Wanted a plan with 'students:' in {file}, found no mapping.")
+    content.setdefault("name", file.stem)
+    if preset:
+        content["preset"] = preset
+    for assignment in assignments:
+        _assign(content, assignment)
+    if "seeds" in content:
+        content["seeds"] = [int(seed) for seed in content["seeds"]]
+    plan = config.from_dict(Plan, content)
+    jobs(plan)  # every setting is tried before anything is trained
+    return plan
+
+
+def _plan_file(path: str | Path) -> Path:
+    shipped = PLANS / f"{path}.yaml"
+    for file in (Path(path), shipped):
+        if file.is_file():
+            return file
+    known = ", ".join(sorted(p.stem for p in PLANS.glob("*.yaml")))
+    raise SettingsError(f"No plan '{path}'. Give a YAML file, or one of: {known}.")
+
+
+def _assign(content: dict, assignment: str) -> None:
+    key, equals, value = assignment.partition("=")
+    if not equals:
+        raise SettingsError(f"Wanted key=value, found '{assignment}'.")
+    group, dot, setting = key.strip().partition(".")
+    if dot and group in ("teacher", "student"):
+        content[group] = {**(content.get(group) or {}), setting: value.strip()}
+    elif group == "seeds":
+        content["seeds"] = value.split(",")
+    else:
+        content[key.strip()] = value.strip()
+
+
+def jobs(plan: Plan) -> list[Job]:
+    """All runs of a plan, teachers first. Raises SettingsError for settings that do not exist."""
+    checked_name(plan.name)
+    if not plan.students or not plan.seeds:
+        raise SettingsError(f"Plan '{plan.name}' wants students and seeds.")
+    if plan.baseline not in plan.students:
+        raise SettingsError(
+            f"Plan '{plan.name}' compares with '{plan.baseline}', which is not among its "
+            f"students: {', '.join(plan.students)}."
+        )
+    if plan.teacher_seeds not in ("each", "first"):
+        raise SettingsError(f"Wanted teacher_seeds each or first, found '{plan.teacher_seeds}'.")
+    found: dict[str, Job] = {}
+    for teacher, own in plan.teachers.items():
+        for seed in plan.seeds:
+            taught_by = _teacher_job(plan, teacher, own or {}, seed)
+            if isinstance(taught_by, Job):
+                _add(found, taught_by)
+            for student, values in plan.students.items():
+                _add(found, _student_job(plan, teacher, taught_by, student, values or {}, seed))
+    return sorted(found.values(), key=lambda job: (bool(job.after), job.seed))
+
+
+def _add(found: dict[str, Job], job: Job) -> None:
+    """Keep a job; a run that several cells share is one job."""
+    same = found.setdefault(job.name, job)
+    if same.cell != job.cell:
+        raise SettingsError(
+            f"The cells '{same.cell}' and '{job.cell}' both want the run '{job.name}'. Rename one."
+        )
+
+
+def _teacher_job(plan: Plan, teacher: str, own: dict, seed: int) -> Job | str:
+    """The job of a teacher variant at a seed; the name where the plan takes an existing run."""
+    if "run" in own:
+        return str(own["run"])
+    seed = seed if plan.teacher_seeds == "each" else plan.seeds[0]
+    values = {**plan.teacher, **own}
+    name = run_name(plan.name, teacher, seed)
+    return Job(_settings(TeacherSettings, plan, values, name, seed), teacher, seed)
+
+
+def _student_job(
+    plan: Plan, teacher: str, taught_by: Job | str, student: str, own: dict, seed: int
+) -> Job:
+    values = {"corpus": "demo", **plan.student, **own}
+    needs_none = values.get("objectives") in (None, "", "none", [])
+    # A text-only student is the same under every teacher: one run a seed serves them all.
+    several = len(plan.teachers) > 1 and not needs_none
+    cell = f"{teacher}.{student}" if several else student
+    name = run_name(plan.name, cell, seed)
+    run = taught_by.name if isinstance(taught_by, Job) else taught_by
+    settings = _settings(DistillSettings, plan, {**values, "teacher": run}, name, seed)
+    # It still waits for the teacher: it takes its tokenizer.
+    return Job(settings, cell, seed, after=run)
+
+
+def run_name(plan: str, cell: str, seed: int) -> str:
+    """The run of a cell and seed: `run_name("objectives", "nst+crd", 0) == "objectives.nst-crd.s0"`.
+
+    Raises SettingsError for a cell that gives no name of a folder.
+    """
+    return checked_name(f"{plan}.{cell.replace('+', '-')}.s{seed}")
+
+
+def _settings(settings_class, plan: Plan, values: dict, name: str, seed: int):
+    assignments = [f"{key}={_as_text(value)}" for key, value in values.items()]
+    settings = config.apply_overrides(config.preset(settings_class, plan.preset), assignments)
+    training = dataclasses.replace(settings.training, seed=seed, num_threads=1)
+    return dataclasses.replace(settings, name=name, training=training)
+
+
+def _as_text(value) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "" if value in (None, "none") else str(value)
+
+
+# ---- running it ----------------------------------------------------------------------------
+
+
+def ablate(plan: Plan, workers: int = 2, progress: Progress | None = None) -> Path:
+    """Train and probe what is missing of the grid, then write its tables; returns their folder.
+
+    Runs are trained `workers` at a time with one torch thread each. Raises AblationFailed when
+    some of them failed (the others are finished first) and TrainingStopped on Ctrl-C.
+    """
+    from core.analysis import ablation
+
+    progress = progress or (lambda done, total, message: None)
+    todo = jobs(plan)
+    _run_all(todo, max(1, workers), progress)
+    folder = ablation.ablation_folder(plan.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = [_as_row(job) for job in todo if isinstance(job.settings, DistillSettings)]
+    teachers = [_as_row(job) for job in todo if isinstance(job.settings, TeacherSettings)]
+    ablation.write_ablation(json.loads(json.dumps(dataclasses.asdict(plan))), runs, teachers)
+    return folder
+
+
+def _as_row(job: Job) -> dict:
+    return {
+        "run": job.name,
+        "cell": job.cell,
+        "seed": job.seed,
+        "objectives": "+".join(getattr(job.settings, "objectives", ())),
+        "teacher": job.after,
+        "steps": job.settings.training.steps,
+    }
+
+
+def _run_all(todo: list[Job], workers: int, progress: Progress) -> None:
+    waiting = {job.name: job for job in todo if not is_done(job)}
+    done, total = len(todo) - len(waiting), len(todo)
+    progress(done, total, f"{done} runs are there" if done else "begins")
+    # Workers inherit it: numpy in several of them would fight for the cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    failed: dict[str, str] = {}
+    running: dict[Future, str] = {}
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_leave_signals_to_training
+    )
+    with pool, _TermIsInterrupt():
+        try:
+            while waiting or running:
+                busy = set(running.values())
+                for job in [j for j in waiting.values() if j.after not in waiting.keys() | busy]:
+                    del waiting[job.name]
+                    if job.after in failed:
+                        failed[job.name] = f"its teacher '{job.after}' failed"
+                        continue
+                    running[pool.submit(_run_job, job)] = job.name
+                    busy.add(job.name)
+                if not running:
+                    continue
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future)
+                    fault = future.exception()
+                    if isinstance(fault, TrainingStopped):
+                        raise KeyboardInterrupt
+                    if fault is not None:
+                        failed[name] = f"{type(fault).__name__}: {fault}"
+                    done += fault is None
+                    progress(done, total, name)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _interrupt_children()
+            raise TrainingStopped(
+                f"Stopped with {done} of {total} runs finished; those under way kept their "
+                "checkpoints. Give the same command again to go on."
+            ) from None
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise AblationFailed(
+            f"{len(failed)} of {total} runs failed, the others are finished. First '{name}': {reason}"
+        )
+
+
+def is_done(job: Job) -> bool:
+    """Whether the run is finished with these settings and this teacher, and has its probes."""
+    from core.analysis import probing
+
+    try:
+        run = RunFolder.open(job.name)
+    except RunError:
+        return False
+    same = _comparable(run.settings) == _comparable(job.settings)
+    if not same or run.status["state"] != "finished":
+        return False
+    if getattr(job.settings, "objectives", ()):
+        try:
+            teacher = RunFolder.open(job.after).weights_hash()
+        except RunError:
+            return False
+        if run.provenance["inputs"].get("teacher") != teacher:
+            return False
+    return all(probing.is_fresh(run, task) for task in probing.TASKS)
+
+
+def _comparable(settings) -> dict:
+    training = dataclasses.replace(settings.training, num_threads=0)
+    return config.as_dict(dataclasses.replace(settings, training=training))
+
+
+def _run_job(job: Job) -> str:
+    """Train and probe one run, in a process of the pool."""
+    from core.analysis.probing import probe_run
+    from core.training.distill_student import distill
+    from core.training.train_teacher import train_teacher
+
+    train = train_teacher if isinstance(job.settings, TeacherSettings) else distill
+    train(job.settings)
+    probe_run(job.name)
+    return job.name
+
+
+def _leave_signals_to_training() -> None:
+    """The training loop answers Ctrl-C with a checkpoint; outside of it a worker goes on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _interrupt_children() -> None:
+    for child in multiprocessing.active_children():
+        try:
+            os.kill(child.pid, signal.SIGINT)
+        except ProcessLookupError:
+            continue  # it ended by itself just now
+
+
+class _TermIsInterrupt:
+    """SIGTERM stops as Ctrl-C does, while the grid runs in the main thread."""
+
+    def __enter__(self) -> None:
+        self._before = None
+        try:
+            self._before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        except ValueError:  # not the main thread: its owner decides
+            return
+
+    def __exit__(self, *_) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
