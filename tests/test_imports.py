@@ -18,7 +18,7 @@ FLOORS = [
     {"core.extraction.pictures", "core.extraction.video_file", "core.extraction.decoding"},
     {"core.data", "core.feature_cache"},
     {"core.extraction", "core.inference", "core.scoring", "core.analysis"},
-    {"core.training"},
+    {"core.training", "core.microscope_states"},
     {"core.cli", "core.demo", "core.__main__"},
     {"app"},
     {"pages"},
