@@ -28,9 +28,10 @@ def grounding_link(library: str, sentence: str, video: str = "", label: str = ""
     )
 
 
-def show_permalink() -> None:
-    """A button that copies the page's address, which holds the whole view."""
+def show_permalink(query: dict) -> None:
+    """A button that copies a link to this view; `query` has all that makes it, defaults too."""
     data = {
+        "query": {name: str(value) for name, value in query.items() if value not in (None, False)},
         "label": "Copy link to this view",
         "done": "Copied",
         "refused": "Copy it from the address bar",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import resources
+from app import resources, viewstate
 from core.models.run_folder import RunInfo
 
 
@@ -18,21 +18,33 @@ def choose_library(on_change=None) -> str | None:
             icon=":material/video_library:",
         )
         return None
-    return st.selectbox(
-        "Library", names, key="library", bind="query-params", on_change=on_change or "rerun"
+    viewstate.begin("library", names[0], names)
+    chosen = st.selectbox(
+        "Library",
+        names,
+        index=None,
+        required=True,
+        key="library",
+        bind="query-params",
+        on_change=on_change or "rerun",
     )
+    return chosen or names[0]
 
 
 def choose_model(library: str, models: list[RunInfo]) -> str:
     names = [run.name for run in models]
-    return st.selectbox(
+    first = default_model(library, models)
+    viewstate.begin("model", first, names)
+    chosen = st.selectbox(
         "Model",
         names,
-        index=names.index(default_model(library, models)),
+        index=None,
+        required=True,
         key="model",
         bind="query-params",
         help="A teacher has seen videos. A student has read text only, guided by its teacher.",
     )
+    return chosen or first
 
 
 def choose_second_model(models: list[RunInfo]) -> str | None:

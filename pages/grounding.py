@@ -18,8 +18,6 @@ MAX_CHARACTERS = 400
 def main() -> None:
     left, right = st.columns([3, 1], vertical_alignment="center")
     left.title("Grounding")
-    with right:
-        show_permalink()
     sentence_place = st.container()
     library, runs, words = choose()
     if not library or not runs:
@@ -32,6 +30,8 @@ def main() -> None:
     readings = read(library, runs, sentence, words)
     if readings:
         show(library, sentence, readings)
+        with right:
+            show_permalink(view_of(readings[0], library, sentence))
 
 
 def choose() -> tuple[str | None, list[str], bool]:
@@ -73,6 +73,7 @@ def library_changed() -> None:
 
 def ask_sentence(library: str) -> str:
     clips = resources.examples(library)
+    viewstate.begin("sentence", clips[0].caption if clips else examples.FALLBACK)
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with right:
         st.selectbox(
@@ -87,7 +88,6 @@ def ask_sentence(library: str) -> str:
     with left:
         sentence = st.text_input(
             "Sentence",
-            clips[0].caption if clips else examples.FALLBACK,
             max_chars=MAX_CHARACTERS,
             key="sentence",
             bind="query-params",
@@ -134,6 +134,20 @@ def show(library: str, sentence: str, readings: list[Reading]) -> None:
     show_model_notes(readings)
     best = moments.show_best(library, readings, token)
     closeup.show_video(library, readings, token, best)
+
+
+def view_of(reading: Reading, library: str, sentence: str) -> dict:
+    """All that a link to this view must say."""
+    return {
+        "library": library,
+        "sentence": sentence,
+        "model": st.session_state.get("model"),
+        "compare": st.session_state.get("compare"),
+        "pieces": "true" if st.session_state.get("pieces") else None,
+        "token": chosen_token(reading),
+        "video": st.session_state.get("closeup-video"),
+        "at": viewstate.text("at"),
+    }
 
 
 def chosen_token(reading: Reading) -> int:

@@ -243,8 +243,26 @@ def test_runs_are_compared_with_curves_figures_and_settings(view):
 
 def test_an_example_of_the_home_page_opens_in_one_click(view):
     view.open("/")
-    view.page.get_by_role("link", name="Where its words point").first.click()
-    view.page.wait_for_url("**/grounding?**")
+    card = view.page.locator(".st-key-example-1")
+    sentence = card.locator("p").first.inner_text()
+    card.get_by_role("link").click()
+    view.page.get_by_role("heading", name="Grounding").wait_for()
     view.settle()
     view.player("moment-player-0-0")
+    assert view.page.get_by_label("Sentence", exact=True).input_value() == sentence
     view.check()
+
+
+def test_the_copied_link_says_all_of_the_view_defaults_too(new_view):
+    view = new_view().open("/grounding")
+    link = view.page.locator("button.copy").get_attribute("data-link")
+    asked = urllib.parse.parse_qs(urllib.parse.urlparse(link).query)
+    assert {"library", "sentence", "model", "token", "video"} <= set(asked)
+    other = new_view()
+    other.page.goto(link)
+    other.settle()
+    for key in ("moment-player-0-0", "closeup-player"):
+        shown = [v.player(key).locator(".title").inner_text() for v in (view, other)]
+        assert shown[0] == shown[1]
+    assert other.page.locator("button.copy").get_attribute("data-link") == link
+    other.check()
