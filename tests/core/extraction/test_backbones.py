@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from core.extraction import backbones
+from core.extraction import efficientnet, motion
 from core.extraction.backbones import (
+    WINDOW_SEC,
     BackboneError,
     describe_backbone,
     load_frame_backbone,
     load_temporal_backbone,
-    read_preprocessing,
 )
+from core.extraction.pretrained import read_preprocessing
 
 REPO_ROOT = Path(__file__).resolve().parents[3]
 
@@ -46,7 +47,7 @@ def reference_efficientnet():
     from efficientnet_lite_pytorch import EfficientNet
 
     model = EfficientNet.from_name("efficientnet-lite0").eval()
-    path = backbones._efficientnet_weights()
+    path = efficientnet.weights_path()
     model.load_state_dict(torch.load(path, weights_only=True))
     return model
 
@@ -96,7 +97,7 @@ def test_motion_of_a_still_window_is_zero_and_of_a_moving_one_is_not():
 @pytest.mark.parametrize(("dx", "dy"), [(3, 0), (-3, 0), (0, 3), (0, -3)])
 def test_motion_keeps_the_direction(dx, dy):
     window = moving_square(dx, dy)
-    flow = backbones._flow_motion(window[None]).reshape(5, 3, 16).sum(axis=2)
+    flow = motion.flow_motion(window[None]).reshape(5, 3, 16).sum(axis=2)
     along = flow[:, 0] * np.sign(dx) + flow[:, 1] * np.sign(dy)
     across = flow[:, 1] if dx else flow[:, 0]
     assert (along > 0).all() and (along > 3 * np.abs(across)).all()
@@ -105,7 +106,7 @@ def test_motion_keeps_the_direction(dx, dy):
 def test_motion_keeps_the_place_and_the_order():
     window = moving_square(0, 4)
     there_and_back = np.concatenate([window[:3], window[2::-1]])
-    flow = backbones._flow_motion(there_and_back[None]).reshape(5, 3, 4, 4)
+    flow = motion.flow_motion(there_and_back[None]).reshape(5, 3, 4, 4)
     down = flow[:, 1].sum(axis=(1, 2))
     assert down[0] > 0 and down[1] > 0 and down[3] < 0 and down[4] < 0
     corner = flow[0, 2, 3, 3]  # nothing moves in the lower right corner
@@ -117,7 +118,7 @@ def test_motion_keeps_the_place_and_the_order():
 def test_the_motion_window_lies_within_sixteen_frames():
     backbone = load_temporal_backbone("motion")
     assert backbone.num_frames == 6 and backbone.offsets_sec[0] == 0
-    assert backbone.offsets_sec[-1] == 15 / 24 < backbones.WINDOW_SEC
+    assert backbone.offsets_sec[-1] == 15 / 24 < WINDOW_SEC
 
 
 # ---- transformers models, tiny and random -------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 
 from core.config import REPO_ROOT, ExtractSettings, ImportSettings, SettingsError, library_root
 from core.data.video_library import import_library, load_library
-from core.extraction import backbones, clip_features, video_features
+from core.extraction import backbones, clip_features, motion, video_features
 from core.extraction.clip_features import (
     ExtractError,
     MissingFeatures,
@@ -422,7 +422,9 @@ def test_missing_features_name_library_backbone_and_command(videos):
 
 def test_features_of_an_older_recipe_are_stale(videos, monkeypatch):
     extract(SETTINGS)
-    monkeypatch.setattr(backbones, "_MOTION_RECIPE", backbones._MOTION_RECIPE + 1)
+    load, _, recipe = backbones.TEMPORAL_BACKBONES["motion"]
+    newer = (load, lambda: motion.describe_motion() | {"recipe": recipe + 1}, recipe + 1)
+    monkeypatch.setitem(backbones.TEMPORAL_BACKBONES, "motion", newer)
     with pytest.raises(MissingFeatures, match="Stale.*recipe.*Run: python -m core extract"):
         load_features("tiny")
     extract(SETTINGS)
