@@ -18,6 +18,7 @@ from core.losses.token_contrast import (
     token_info_nce,
 )
 from core.losses.voken import Voken
+from core.losses.word_contrast import word_info_nce
 
 DISTILLATION_LOSSES: dict[str, type[DistillationObjective]] = {
     "nst": NST,
@@ -34,6 +35,7 @@ TEACHER_CONTRASTS = {
     "info_nce": token_info_nce,
     "sentence": sentence_contrast,
     "sentence_info_nce": sentence_info_nce,
+    "word_info_nce": word_info_nce,
 }
 
 

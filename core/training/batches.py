@@ -169,3 +169,11 @@ class TextRows:
 def unmasked(text: TextBatch) -> Tensor:
     """Content tokens that show what they are: neither hidden nor replaced, bool [B, L]."""
     return text.content_mask if text.labels is None else text.content_mask & (text.labels < 0)
+
+
+def words_of(text: TextBatch) -> Tensor:
+    """What stood at each place before masking, int64 [B, L]; -1 for special tokens, padding."""
+    ids = text.token_ids
+    if text.labels is not None:
+        ids = torch.where(text.labels >= 0, text.labels, ids)
+    return ids.masked_fill(~text.content_mask, -1)

@@ -24,6 +24,7 @@ from core.losses.catalog import DISTILLATION_LOSSES
 from core.losses.crd import CRD
 from core.losses.mlm import mlm_loss
 from core.losses.token_contrast import sentence_contrast, token_contrast, token_info_nce
+from core.losses.word_contrast import word_info_nce
 
 ROWS, LENGTH, SIZE = 7, 6, 8
 SHARES = [slice(0, 2), slice(2, ROWS)]  # the second rank has more sentences
@@ -64,10 +65,13 @@ class TwoSides(nn.Module):
             "hinge paired": lambda: token_contrast(tokens, clips, mask, negatives="paired"),
             "info_nce": lambda: token_info_nce(tokens, clips, mask),
             "sentence": lambda: sentence_contrast(tokens, clips, mask),
+            "words": lambda: word_info_nce(
+                tokens, clips, mask, words=rows["ids"].masked_fill(~mask, -1)
+            ),
         }[self.name]()
 
 
-CONTRAST = ["hinge", "hinge same_clip", "hinge paired", "info_nce", "sentence"]
+CONTRAST = ["hinge", "hinge same_clip", "hinge paired", "info_nce", "sentence", "words"]
 LOCAL = ["nst", "regression", "soft_label", "voken", "mlm"]
 NAMES = [*CONTRAST, "crd batch", "crd batch ids", "crd queue", "crd queue ids", *LOCAL]
 
