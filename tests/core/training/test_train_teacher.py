@@ -117,7 +117,7 @@ def test_the_contrast_does_not_see_hidden_words(parts, in_tiny_home):
     text = batch.rows.text
     hidden = text.labels >= 0
     seen = []
-    task.contrast = lambda tokens, clips, mask, same_clip: seen.append(mask) or tokens.sum()
+    task.contrast = lambda tokens, clips, mask, batch: seen.append(mask) or tokens.sum()
     task.eval()(batch)
     assert hidden.any() and not seen[0][hidden].any()
     assert torch.equal(seen[0] | hidden, text.content_mask)
@@ -145,7 +145,7 @@ def test_initial_weights_do_not_depend_on_what_was_drawn_before(in_tiny_home):
 
 
 def test_what_cannot_be_learned_from_is_said(in_tiny_home, tmp_path, monkeypatch):
-    with pytest.raises(SettingsError, match="hinge or info_nce"):
+    with pytest.raises(SettingsError, match="Wanted contrast hinge, .* found 'triplet'"):
         train_teacher(with_settings("bad", contrast="triplet"))
     with pytest.raises(SettingsError, match="streams=2d"):
         train_teacher(with_settings("bad", image_only=True))
