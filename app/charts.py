@@ -99,6 +99,79 @@ def figures_chart(rows: Sequence[Mapping]) -> go.Figure:
     return figure
 
 
+SEQUENTIAL = [[place / 9, f"#{11 + place:06d}"] for place in range(10)]  # the theme's, as `_color`
+AROUND_ZERO = [[0.0, "#000002"], [0.5, "#000038"], [1.0, "#000001"]]  # coral, the page, teal
+MAX_NAMED_TOKENS = 30  # more names than this run into each other
+
+
+def token_heatmap(
+    values: np.ndarray, tokens: Sequence[str], title: str, limit: float, around_zero: bool = False
+) -> go.Figure:
+    """A value for each pair of a sentence's tokens [L, L]; colours end at `limit`."""
+    names = [_plain(token) for token in tokens]
+    places = list(range(len(names)))
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=values, zmin=-limit if around_zero else 0, zmax=limit, xgap=1, ygap=1,
+        colorscale=AROUND_ZERO if around_zero else SEQUENTIAL,
+        colorbar={"thickness": 8, "outlinewidth": 0, "nticks": 5, "tickformat": ".2~f"},
+        text=[[f"{row} · {column}" for column in names] for row in names],
+        hovertemplate="%{text}: %{z:.3f}<extra></extra>",
+    )  # fmt: skip
+    _lay_out(figure, title, "", "")
+    shown = {"tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False}
+    shown |= {"showticklabels": len(names) <= MAX_NAMED_TOKENS, "tickfont": {"size": 11}}
+    figure.update_xaxes(**shown, tickangle=-60, title_text=None)
+    figure.update_yaxes(**shown, autorange="reversed", title_text=None)
+    figure.update_layout(height=360, hovermode="closest")
+    return figure
+
+
+def layer_heatmap(values: np.ndarray, title: str) -> go.Figure:
+    """Likeness in [0, 1] of the teacher's layers (rows) and the student's (columns)."""
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=values, zmin=0, zmax=1, xgap=1, ygap=1, colorscale=SEQUENTIAL,
+        colorbar={"thickness": 8, "outlinewidth": 0, "dtick": 0.25},
+        texttemplate="%{z:.2f}" if values.shape[1] <= 8 else None,
+        hovertemplate="teacher layer %{y}, student layer %{x}: %{z:.3f}<extra></extra>",
+    )  # fmt: skip
+    _lay_out(figure, title, "student's layer", "teacher's layer")
+    figure.update_xaxes(dtick=1, showgrid=False, zeroline=False)
+    figure.update_yaxes(dtick=1, showgrid=False, zeroline=False)
+    figure.update_layout(height=380, hovermode="closest")
+    return figure
+
+
+def score_chart(edges: np.ndarray, shares: np.ndarray, names: Sequence[str], title: str):
+    """Histograms of log odds over common bins; the border at 0 is marked."""
+    figure = go.Figure()
+    middles = (edges[1:] + edges[:-1]) / 2
+    for place, (name, share) in enumerate(zip(names, shares)):
+        if share.any():
+            figure.add_scatter(
+                x=middles, y=share, name=name, line={"shape": "hvh", "color": _color(place)},
+                mode="lines", fill="tozeroy", hovertemplate="%{y:.1%}",
+            )  # fmt: skip
+    figure.add_vline(x=0, line={"color": GREY, "width": 1.5, "dash": "dot"})
+    _lay_out(figure, title, "log odds", "share of the pairs")
+    figure.update_xaxes(hoverformat=".1f")
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_layout(height=380, legend=LEGEND_BELOW)
+    return figure
+
+
+LEGEND_BELOW = {"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0}
+
+
+def norm_curves(curves: Sequence[Curve], title: str) -> go.Figure:
+    """Lengths of gradients over training steps, on a logarithmic scale."""
+    figure = loss_curves(curves, title, log_scale=True)
+    figure.update_yaxes(title_text="gradient norm")
+    figure.update_layout(showlegend=True, height=380, legend=LEGEND_BELOW)
+    return figure
+
+
 def smoothed(values: np.ndarray, smoothing: float) -> np.ndarray:
     """Exponential moving average, corrected for its start; 0 leaves the values as they are."""
     average, weight, result = 0.0, 0.0, np.empty(len(values))

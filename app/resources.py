@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -161,6 +162,76 @@ def _run_hash(run_name: str) -> str:
     names = ("model.safetensors", "heads.safetensors", "alignment/alignment.json")
     stamps = [(n, (path / n).stat().st_mtime_ns) for n in names if (path / n).exists()]
     return str(stamps)
+
+
+# ---- students under the microscope ----------------------------------------------------------
+
+
+def stages(run_name: str) -> list:
+    """Moments of a student's training whose weights can be had: core's Stage, by step."""
+    from core.microscope_states import stages
+
+    return stages(RunFolder.open(run_name))
+
+
+def crd_scores(run_name: str, stage):
+    """core's ScoreHistograms, or None for a student without CRD. Raises core's errors."""
+    return _crd_scores(run_name, stage, _student_key(run_name))
+
+
+def layer_likeness(run_name: str, stage):
+    """core's LayerTable. Raises core's errors."""
+    return _layer_likeness(run_name, stage, _student_key(run_name))
+
+
+def sentence_grams(run_name: str, stage, sentence: str):
+    """core's SentenceGrams. Raises core's errors."""
+    return _sentence_grams(run_name, stage, sentence, _student_key(run_name))
+
+
+@st.cache_resource(max_entries=64, show_spinner="Judging held-out tokens …")
+def _crd_scores(run_name: str, stage, key: tuple):
+    with _microscope(run_name, key) as opened:
+        return opened.crd(stage)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Comparing the layers …")
+def _layer_likeness(run_name: str, stage, key: tuple):
+    with _microscope(run_name, key) as opened:
+        return opened.cka(stage)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _sentence_grams(run_name: str, stage, sentence: str, key: tuple):
+    with _microscope(run_name, key) as opened:
+        return opened.grams(stage, sentence)
+
+
+@contextmanager
+def _microscope(run_name: str, key: tuple):
+    """The opened microscope, for one session at a time."""
+    lock, opened = _open_microscope(run_name, key)
+    with lock:
+        yield opened
+
+
+@st.cache_resource(max_entries=2, show_spinner="Opening student and teacher …")
+def _open_microscope(run_name: str, key: tuple):
+    from core.microscope_states import Microscope
+
+    opened = Microscope.open(run_name)
+    _freeze_imports()
+    return threading.Lock(), opened
+
+
+def _student_key(run_name: str) -> tuple:
+    """Changes when the student's weights, its snapshots' or its teacher's do."""
+    from core.inference import teacher_of
+
+    run = RunFolder.open(run_name)
+    kept = sorted((run.path / "snapshots").glob("step-*"))
+    stamps = tuple((path.name, path.stat().st_mtime_ns) for path in kept)
+    return str(config.home()), _run_hash(run_name), _run_hash(teacher_of(run)), stamps
 
 
 # ---- embeddings ----------------------------------------------------------------------------

@@ -75,6 +75,22 @@ def terms(metrics: Sequence[dict]) -> list[str]:
     return names if len(names) > 1 else []
 
 
+def gradient_norms(metrics: Sequence[dict]) -> list[Curve]:
+    """One curve for each loss term whose gradient's length was logged."""
+    logged = [line for line in metrics if line.get("grad_norms")]
+    names = dict.fromkeys(name for line in logged for name in line["grad_norms"])
+    # A weight of 0 pulls with 0, which has no place on a logarithmic scale.
+    points = {
+        name: [(x["step"], x["grad_norms"][name]) for x in logged if x["grad_norms"].get(name)]
+        for name in names
+    }
+    return [
+        Curve(name, *map(list, zip(*found)), place)
+        for place, (name, found) in enumerate(points.items())
+        if found
+    ]
+
+
 def flat(values: dict, prefix: str = "") -> dict[str, str]:
     """Nested settings as `outer.inner` -> text."""
     found = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import charts, resources, run_views
+from app.microscope import show_microscope
 from app.problems import explained
 from app.wording import count, escape
 from core.models.run_folder import RunFolder, RunInfo
@@ -30,6 +31,7 @@ def main() -> None:
         live = any(run.state == "running" for run in runs if run.name in chosen)
         st.fragment(show_curves, run_every=LIVE_SEC if live else None)(chosen, live)
         show_grounding(chosen)
+        show_microscope(chosen, library_of(chosen[0]))
         show_settings(chosen)
 
 

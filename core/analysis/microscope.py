@@ -27,6 +27,7 @@ class ScoreHistograms:
     shares: np.ndarray  # f64 [3, bins], in the order of KINDS
     counts: np.ndarray  # int64 [3] pairs
     accepted: np.ndarray  # f64 [3], share of the pairs with ℓ > 0; NaN where there is none
+    frozen: bool  # b is that of the first training batch; else each batch gives its own
     ranked: float  # chance that a token's own pair scores above a random other one; 0.5 = no idea
 
 
@@ -49,8 +50,9 @@ def score_histograms(
     edges = _edges(pairs)
     shares = np.stack([np.histogram(p, edges)[0] / max(1, len(p)) for p in pairs])
     accepted = np.array([(p > 0).mean() if len(p) else np.nan for p in pairs])
+    counts = np.array([len(p) for p in pairs])
     ranked = _ranked_above(pairs[0], np.concatenate(pairs[1:]))
-    return ScoreHistograms(edges, shares, np.array([len(p) for p in pairs]), accepted, ranked)
+    return ScoreHistograms(edges, shares, counts, accepted, log_mean is not None, ranked)
 
 
 def _by_kind(student, teacher, ids, temperature, log_mean) -> list[np.ndarray]:
