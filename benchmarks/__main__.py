@@ -1,7 +1,8 @@
 """`python -m benchmarks [name ...]`: run the benchmarks and print their tables.
 
 Every module below has a main(). Times hold for this machine at this moment; the ratios, each
-measured within one run, are what the goals are about.
+measured within one run, are what the goals are about. How well training fills a GPU is shown by
+`python -m benchmarks.gpu`, which is no part of this.
 """
 
 from __future__ import annotations
