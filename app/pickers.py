@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import resources, viewstate
+from app import resources
 from core.models.run_folder import RunInfo
 
 
@@ -18,33 +18,21 @@ def choose_library(on_change=None) -> str | None:
             icon=":material/video_library:",
         )
         return None
-    viewstate.begin("library", names[0], names)
-    chosen = st.selectbox(
-        "Library",
-        names,
-        index=None,
-        required=True,
-        key="library",
-        bind="query-params",
-        on_change=on_change or "rerun",
+    return st.selectbox(
+        "Library", names, key="library", bind="query-params", on_change=on_change or "rerun"
     )
-    return chosen or names[0]
 
 
 def choose_model(library: str, models: list[RunInfo]) -> str:
     names = [run.name for run in models]
-    first = default_model(library, models)
-    viewstate.begin("model", first, names)
-    chosen = st.selectbox(
+    return st.selectbox(
         "Model",
         names,
-        index=None,
-        required=True,
+        index=names.index(default_model(library, models)),
         key="model",
         bind="query-params",
         help="A teacher has seen videos. A student has read text only, guided by its teacher.",
     )
-    return chosen or first
 
 
 def choose_second_model(models: list[RunInfo]) -> str | None:
@@ -60,6 +48,13 @@ def choose_second_model(models: list[RunInfo]) -> str | None:
 
 def default_model(library: str, models: list[RunInfo]) -> str:
     """The newest teacher that learned from this library, else the newest teacher."""
-    teachers = [run for run in models if run.kind == "teacher"] or models
-    own = [run for run in teachers if run.library == library]
-    return (own or teachers)[0].name
+    return own_teacher(library, models) or _teachers(models)[0].name
+
+
+def own_teacher(library: str, models: list[RunInfo]) -> str | None:
+    """The newest teacher that learned from this library."""
+    return next((run.name for run in _teachers(models) if run.library == library), None)
+
+
+def _teachers(models: list[RunInfo]) -> list[RunInfo]:
+    return [run for run in models if run.kind == "teacher"] or models

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from app import jobs
@@ -9,36 +11,38 @@ from app.wording import escape
 from core.models.run_folder import RunFolder, list_runs
 
 
-def commands_for(library: str, run_name: str | None = None) -> list[list[str]]:
-    """Arguments of the commands that make a library searchable for a run, or for all runs.
+def commands_for(library: str, runs: Sequence[str] = ()) -> list[list[str]]:
+    """Arguments of the commands that make a library searchable for these runs, or for all.
 
-    The features are those that the run's teacher was trained on; without any run, the default.
+    The features are those that the runs' teachers were trained on; without any, the default.
     """
-    extract = ["extract", "--library", library]
-    teachers = [
+    finished = [
         run.name for run in list_runs() if run.kind == "teacher" and run.state == "finished"
     ]
-    name = _teacher(run_name) if run_name else (teachers[-1] if teachers else None)
-    if name is None:
-        return [extract]
-    settings = RunFolder.open(name).settings
-    extract += ["--frame", settings.frame_features, "--temporal", settings.temporal_features]
-    embed = ["embed", "--library", library]
-    if run_name:
-        embed += [f"--run={run}" for run in dict.fromkeys((name, run_name))]
-    return [extract, embed]
+    teachers = list(dict.fromkeys(_teacher(run) for run in runs)) or finished[-1:]
+    extract = [_extract(library, RunFolder.open(teacher).settings) for teacher in teachers]
+    if not teachers:
+        return [["extract", "--library", library]]
+    wanted = [f"--run={run}" for run in dict.fromkeys([*teachers, *runs])] if runs else []
+    different = [list(command) for command in dict.fromkeys(map(tuple, extract))]
+    return [*different, ["embed", "--library", library, *wanted]]
 
 
-def offer(library: str, run_name: str | None = None, label: str = "Compute it now") -> None:
+def _extract(library: str, teacher) -> list[str]:
+    streams = ["--frame", teacher.frame_features, "--temporal", teacher.temporal_features]
+    return ["extract", "--library", library, *streams]
+
+
+def offer(library: str, runs: Sequence[str] = (), label: str = "Compute it now") -> None:
     """A button that starts the commands in the background, and the job's progress."""
     job = jobs.find(library)
     if job is None or job.state != "running":
         st.button(
             label,
             icon=":material/play_circle:",
-            key=f"prepare-{run_name}",
+            key="prepare",
             on_click=lambda: jobs.start(
-                library, "Preparing for search", commands_for(library, run_name)
+                library, "Preparing for search", commands_for(library, runs)
             ),
         )
     if job:
@@ -54,7 +58,7 @@ def show_job(library: str, state_before: str) -> None:
     if job.state == "running":
         done, line = job.progress()
         st.progress(min(1.0, done), escape(line))
-        if st.button("Stop", icon=":material/stop_circle:", key="stop-job", type="tertiary"):
+        if st.button("Stop", icon=":material/stop_circle:", key=f"stop-{library}", type="tertiary"):
             job.stop()
     elif job.state == "failed":
         st.error(f"{escape(job.title)} failed. {escape(job.last_words())}")

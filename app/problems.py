@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import streamlit as st
@@ -16,16 +16,14 @@ def is_expected(error: Exception) -> bool:
 
 
 @contextmanager
-def explained(offer: Callable[[], None] | None = None) -> Iterator[None]:
-    """Show an expected error of the block in its place, and below it what `offer` shows."""
+def explained() -> Iterator[None]:
+    """Show an expected error of the block in its place; the page goes on below."""
     try:
         yield
     except Exception as error:
         if not is_expected(error):
             raise
         st.error(message_of(error), icon=":material/error:")
-        if offer:
-            offer()
 
 
 def message_of(error: Exception) -> str:

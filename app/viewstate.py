@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import streamlit as st
 
@@ -35,12 +34,3 @@ def put(**values) -> None:
 def forget() -> None:
     """Another sentence, model or library: what was chosen in the old one means nothing."""
     put(**dict.fromkeys(OWN))
-
-
-def begin(key: str, value, options: Sequence | None = None) -> None:
-    """Give a URL-bound widget its first value, unless the URL or the session has a valid one."""
-    asked = st.query_params.get(key)
-    if asked is not None and (options is None or asked in options):
-        return
-    if st.session_state.get(key) is None:
-        st.session_state[key] = value

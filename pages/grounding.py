@@ -8,7 +8,7 @@ from app import closeup, examples, moments, pickers, preparation, resources, vie
 from app.chips import show_chips
 from app.links import show_permalink
 from app.models_note import show_model_notes
-from app.problems import explained
+from app.problems import is_expected, message_of
 from app.resources import Reading
 from app.wording import escape, opening_token, shorten
 
@@ -65,20 +65,33 @@ def choose() -> tuple[str | None, list[str], bool]:
 
 
 def library_changed() -> None:
-    """Each library begins with its own models and sentence."""
+    """A library begins with its own teacher and sentence; what was typed is kept."""
     viewstate.forget()
-    for key in ("model", "compare", "sentence", "example"):
-        st.session_state.pop(key, None)
+    library = st.session_state["library"]
+    if teacher := pickers.own_teacher(library, resources.trained_runs()):
+        st.session_state["model"] = teacher
+    if st.session_state.get("sentence") == st.session_state.get("given_sentence"):
+        give_sentence(first_sentence(library))
+
+
+def first_sentence(library: str) -> str:
+    clips = resources.examples(library)
+    return clips[0].caption if clips else examples.FALLBACK
+
+
+def give_sentence(sentence: str) -> None:
+    """Put a sentence of the library's into the field, and remember that it was not typed."""
+    st.session_state["sentence"] = st.session_state["given_sentence"] = sentence
 
 
 def ask_sentence(library: str) -> str:
-    clips = resources.examples(library)
-    viewstate.begin("sentence", clips[0].caption if clips else examples.FALLBACK)
+    if "sentence" not in st.query_params and st.session_state.get("sentence") is None:
+        give_sentence(first_sentence(library))
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with right:
         st.selectbox(
             "or one of the library's, not seen in training",
-            [clip.caption for clip in clips],
+            [clip.caption for clip in resources.examples(library)],
             index=None,
             placeholder="Choose a narration",
             key="example",
@@ -98,16 +111,24 @@ def ask_sentence(library: str) -> str:
 
 def take_example() -> None:
     if st.session_state["example"]:
-        st.session_state["sentence"] = st.session_state["example"]
+        give_sentence(st.session_state["example"])
         viewstate.forget()
 
 
 def read(library: str, runs: list[str], sentence: str, words: bool) -> list[Reading]:
     """What each run makes of the sentence; a run that cannot says why and is left out."""
-    readings = []
+    readings, problems = [], {}
     for run in runs:
-        with explained(lambda run=run: preparation.offer(library, run)):
+        try:
             readings.append(resources.reading(library, run, sentence, words))
+        except Exception as error:
+            if not is_expected(error):
+                raise
+            problems[run] = error
+    if problems:
+        for message in dict.fromkeys(map(message_of, problems.values())):
+            st.error(message, icon=":material/error:")
+        preparation.offer(library, list(problems))
     readings = resources.in_common(readings) if readings else []
     if readings and not readings[0].text.tokens:
         st.info("There is no word in this sentence.", icon=":material/edit:")
