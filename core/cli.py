@@ -346,7 +346,7 @@ def ablate(
 
     chosen = grid.load_plan(plan, assignments or [], preset)
     with progress_bar("ablate") as progress:
-        folder = grid.ablate(chosen, workers or 1, progress)
+        folder = grid.ablate(chosen, 2 if workers is None else workers, progress)
     say(escape(as_markdown(ablation_table(chosen.name), as_dict(chosen))))
     say(f"Written to {escape(str(folder))}")
 

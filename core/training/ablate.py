@@ -7,13 +7,14 @@ that the same command goes on after Ctrl-C or a crash and does nothing twice.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -197,14 +198,15 @@ def _as_text(value) -> str:
 def ablate(plan: Plan, workers: int = 2, progress: Progress | None = None) -> Path:
     """Train and probe what is missing of the grid, then write its tables; returns their folder.
 
-    Runs are trained `workers` at a time with one torch thread each. Raises AblationFailed when
-    some of them failed (the others are finished first) and TrainingStopped on Ctrl-C.
+    Runs are trained `workers` at a time with one torch thread each, or one after another in
+    this process when `workers` is 0. Raises AblationFailed when some of them failed (the others
+    are finished first) and TrainingStopped on Ctrl-C.
     """
     from core.analysis import ablation
 
     progress = progress or (lambda done, total, message: None)
     todo = jobs(plan)
-    _run_all(todo, max(1, workers), progress)
+    _run_all(todo, max(0, workers), progress)
     folder = ablation.ablation_folder(plan.name)
     folder.mkdir(parents=True, exist_ok=True)
     runs = [_as_row(job) for job in todo if isinstance(job.settings, DistillSettings)]
@@ -225,50 +227,95 @@ def _as_row(job: Job) -> dict:
 
 
 def _run_all(todo: list[Job], workers: int, progress: Progress) -> None:
-    waiting = {job.name: job for job in todo if not is_done(job)}
-    done, total = len(todo) - len(waiting), len(todo)
-    progress(done, total, f"{done} runs are there" if done else "begins")
+    state = _State({job.name: job for job in todo if not is_done(job)}, len(todo))
+    progress(state.done, state.total, f"{state.done} runs are there" if state.done else "begins")
     # Workers inherit it: numpy in several of them would fight for the cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    failed: dict[str, str] = {}
-    running: dict[Future, str] = {}
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_leave_signals_to_training
-    )
-    with pool, _TermIsInterrupt():
+    with _pool(workers) as pool, _TermIsInterrupt():
         try:
-            while waiting or running:
-                busy = set(running.values())
-                for job in [j for j in waiting.values() if j.after not in waiting.keys() | busy]:
-                    del waiting[job.name]
-                    if job.after in failed:
-                        failed[job.name] = f"its teacher '{job.after}' failed"
-                        continue
-                    running[pool.submit(_run_job, job)] = job.name
-                    busy.add(job.name)
-                if not running:
-                    continue
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    name = running.pop(future)
-                    fault = future.exception()
-                    if isinstance(fault, TrainingStopped):
-                        raise KeyboardInterrupt
-                    if fault is not None:
-                        failed[name] = f"{type(fault).__name__}: {fault}"
-                    done += fault is None
-                    progress(done, total, name)
+            while state.waiting or state.running:
+                _submit(state, pool, max(1, workers))
+                _collect(state, progress)
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            _interrupt_children()
+            _stop(state)
             raise TrainingStopped(
-                f"Stopped with {done} of {total} runs finished; those under way kept their "
-                "checkpoints. Give the same command again to go on."
+                f"Stopped with {state.done} of {state.total} runs finished; those under way kept "
+                "their checkpoints. Give the same command again to go on."
             ) from None
-    if failed:
-        name, reason = next(iter(failed.items()))
+    if state.failed:
+        name, reason = next(iter(state.failed.items()))
         raise AblationFailed(
-            f"{len(failed)} of {total} runs failed, the others are finished. First '{name}': {reason}"
+            f"{len(state.failed)} of {state.total} runs failed, the others are finished. First "
+            f"'{name}': {reason}"
         )
+
+
+class _State:
+    """Where a grid stands."""
+
+    def __init__(self, waiting: dict[str, Job], total: int):
+        self.waiting, self.total, self.done = waiting, total, total - len(waiting)
+        self.running: dict[Future, str] = {}
+        self.failed: dict[str, str] = {}  # run -> why
+
+
+def _submit(state: _State, pool: Executor, workers: int) -> None:
+    """Give the idle workers what can begin: a student waits for its teacher."""
+    for job in list(state.waiting.values()):
+        # No more than there are workers: what a pool holds in reserve cannot be called back.
+        if len(state.running) == workers:
+            return
+        if job.after in state.waiting or job.after in state.running.values():
+            continue
+        del state.waiting[job.name]
+        if job.after in state.failed:
+            state.failed[job.name] = f"its teacher '{job.after}' failed"
+        else:
+            state.running[pool.submit(_run_job, job)] = job.name
+
+
+def _collect(state: _State, progress: Progress) -> None:
+    """Wait for a run to end. Raises KeyboardInterrupt for one that was told to stop."""
+    if not state.running:
+        return
+    for future in wait(state.running, return_when=FIRST_COMPLETED).done:
+        name = state.running.pop(future)
+        fault = future.exception()
+        if isinstance(fault, TrainingStopped):
+            raise KeyboardInterrupt
+        if fault is not None:
+            state.failed[name] = f"{type(fault).__name__}: {fault}"
+        state.done += fault is None
+        progress(state.done, state.total, name)
+
+
+def _stop(state: _State) -> None:
+    """Have every run under way save its checkpoint; one that only probes ends in seconds."""
+    while any(not future.done() for future in state.running):
+        for child in multiprocessing.active_children():
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
+                os.kill(child.pid, signal.SIGINT)
+        # Again, because one that has not begun to train does not listen yet.
+        wait(state.running, timeout=1)
+
+
+def _pool(workers: int) -> Executor:
+    if not workers:
+        return _SameProcess()
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, spawn, initializer=_leave_signals_to_training)
+
+
+class _SameProcess(Executor):
+    """Runs each job when it is submitted."""
+
+    def submit(self, function, /, *arguments) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as fault:  # the caller asks the future, as of any pool
+            future.set_exception(fault)
+        return future
 
 
 def is_done(job: Job) -> bool:
@@ -312,14 +359,6 @@ def _run_job(job: Job) -> str:
 def _leave_signals_to_training() -> None:
     """The training loop answers Ctrl-C with a checkpoint; outside of it a worker goes on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _interrupt_children() -> None:
-    for child in multiprocessing.active_children():
-        try:
-            os.kill(child.pid, signal.SIGINT)
-        except ProcessLookupError:
-            continue  # it ended by itself just now
 
 
 class _TermIsInterrupt:
