@@ -101,19 +101,19 @@ def figures_chart(rows: Sequence[Mapping]) -> go.Figure:
 
 SEQUENTIAL = [[place / 9, f"#{11 + place:06d}"] for place in range(10)]  # the theme's, as `_color`
 AROUND_ZERO = [[0.0, "#000002"], [0.5, "#000038"], [1.0, "#000001"]]  # coral, the page, teal
+TEXT = "#000037"  # the theme's, as `_color`
 MAX_NAMED_TOKENS = 30  # more names than this run into each other
 
 
 def token_heatmap(
-    values: np.ndarray, tokens: Sequence[str], title: str, limit: float, around_zero: bool = False
+    values: np.ndarray, tokens: Sequence[str], title: str, low: float, high: float, scale=SEQUENTIAL
 ) -> go.Figure:
-    """A value for each pair of a sentence's tokens [L, L]; colours end at `limit`."""
+    """A value for each pair of a sentence's tokens [L, L]; colours go from `low` to `high`."""
     names = [_plain(token) for token in tokens]
     places = list(range(len(names)))
     figure = go.Figure()
     figure.add_heatmap(
-        z=values, zmin=-limit if around_zero else 0, zmax=limit, xgap=1, ygap=1,
-        colorscale=AROUND_ZERO if around_zero else SEQUENTIAL,
+        z=values, zmin=low, zmax=high, xgap=1, ygap=1, colorscale=scale,
         colorbar={"thickness": 8, "outlinewidth": 0, "nticks": 5, "tickformat": ".2~f"},
         text=[[f"{row} · {column}" for column in names] for row in names],
         hovertemplate="%{text}: %{z:.3f}<extra></extra>",
@@ -131,7 +131,9 @@ def layer_heatmap(values: np.ndarray, title: str) -> go.Figure:
     """Likeness in [0, 1] of the teacher's layers (rows) and the student's (columns)."""
     figure = go.Figure()
     figure.add_heatmap(
-        z=values, zmin=0, zmax=1, xgap=1, ygap=1, colorscale=SEQUENTIAL,
+        z=values, zmin=0, zmax=1, xgap=1, ygap=1, textfont={"color": TEXT},
+        # Its beginning, on which the theme's text can be read everywhere.
+        colorscale=[[place / 6, color] for place, (_, color) in enumerate(SEQUENTIAL[:7])],
         colorbar={"thickness": 8, "outlinewidth": 0, "dtick": 0.25},
         texttemplate="%{z:.2f}" if values.shape[1] <= 8 else None,
         hovertemplate="teacher layer %{y}, student layer %{x}: %{z:.3f}<extra></extra>",
@@ -167,8 +169,8 @@ LEGEND_BELOW = {"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0}
 def norm_curves(curves: Sequence[Curve], title: str) -> go.Figure:
     """Lengths of gradients over training steps, on a logarithmic scale."""
     figure = loss_curves(curves, title, log_scale=True)
-    figure.update_yaxes(title_text="gradient norm")
-    figure.update_layout(showlegend=True, height=380, legend=LEGEND_BELOW)
+    figure.update_yaxes(title_text="gradient norm", minor={"ticks": ""})
+    figure.update_layout(showlegend=True, height=340, legend=LEGEND_BELOW)
     return figure
 
 

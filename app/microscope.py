@@ -55,8 +55,7 @@ def show_student(name: str, library: str) -> None:
         show_layers(name, stage)
     with grid.container(), explained():
         show_scores(name, stage)
-    with grid.container():
-        show_gradients(name)
+    show_gradients(name)
 
 
 def choose_stage(name: str, stages: dict):
@@ -105,20 +104,23 @@ def show_grams(name: str, stage, sentence: str) -> None:
         if found.through_head
         else "This student did not learn NST: its last layer is shown as it is."
     )
-    limit = max(grams.teacher.max(), grams.student.max())
+    low = min(0, grams.teacher.min(), grams.student.min())
+    high = max(grams.teacher.max(), grams.student.max())
     gap = max(abs(grams.difference).max(), 1e-9)
-    panes = [
-        ("Teacher", grams.teacher, limit, False),
-        ("Student", grams.student, limit, False),
-        (f"Student − teacher: NST = {grams.nst:.3g}", grams.difference, gap, True),
-    ]
+    title = f"Student − teacher: NST = {grams.nst:.3g}"
+    figures = {
+        "teacher": charts.token_heatmap(grams.teacher, found.pieces, "Teacher", low, high),
+        "student": charts.token_heatmap(grams.student, found.pieces, "Student", low, high),
+        "difference": charts.token_heatmap(
+            grams.difference, found.pieces, title, -gap, gap, charts.AROUND_ZERO
+        ),
+    }
     grid = st.grid(3, min_column_width=300)
-    for title, values, end, around_zero in panes:
+    for what, figure in figures.items():
         with grid.container():
-            figure = charts.token_heatmap(values, found.pieces, title, end, around_zero)
-            draw(figure, f"gram-{title[:9]}")
+            draw(figure, f"gram-{what}")
     st.caption(
-        "**Token Grams.** A dark or bright cell: the two word pieces switch on the same channels. "
+        "**Token Grams.** A strong cell: the two word pieces switch on the same channels. "
         "NST is the sum of the squared differences, and 0 where the student groups its words as "
         f"the teacher does. {side}"
     )

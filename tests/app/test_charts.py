@@ -1,6 +1,17 @@
 import numpy as np
 
-from app.charts import MAX_POINTS, Curve, figures_chart, loss_curves, smoothed, thinned
+from app.charts import (
+    MAX_POINTS,
+    Curve,
+    figures_chart,
+    layer_heatmap,
+    loss_curves,
+    norm_curves,
+    score_chart,
+    smoothed,
+    thinned,
+    token_heatmap,
+)
 
 
 def test_smoothing_starts_at_the_first_value_and_follows():
@@ -41,3 +52,31 @@ def test_figures_stand_beside_their_chance_level():
     assert [bar.x[0] for bar in bars] == [0.6, 0.3]
     assert np.allclose(bars[0].error_x.array, 0.1) and np.allclose(bars[0].error_x.arrayminus, 0.1)
     assert chance.name == "chance" and list(chance.x) == [0.1]
+
+
+def test_a_token_heatmap_names_every_token_once_though_words_recur():
+    figure = token_heatmap(np.eye(3), ["the", "<b>", "the"], "Teacher", 0.0, 1.0)
+    heat = figure.data[0]
+    assert np.array_equal(heat.z, np.eye(3)) and (heat.zmin, heat.zmax) == (0, 1)
+    assert list(figure.layout.xaxis.ticktext) == ["the", "&lt;b&gt;", "the"]
+    assert list(figure.layout.xaxis.tickvals) == [0, 1, 2]
+    assert heat.text[1][2] == "&lt;b&gt; · the"
+    assert not token_heatmap(np.eye(40), ["x"] * 40, "", 0, 1).layout.xaxis.showticklabels
+
+
+def test_layers_are_written_into_their_cells_while_these_are_few():
+    assert layer_heatmap(np.eye(3), "CKA").data[0].texttemplate
+    assert layer_heatmap(np.eye(13), "CKA").data[0].texttemplate is None
+
+
+def test_scores_without_any_pair_draw_no_curve():
+    shares = np.array([[0.25, 0.75], [0.5, 0.5], [0.0, 0.0]])
+    figure = score_chart(np.array([-1.0, 0.0, 1.0]), shares, ["own", "other", "same"], "Scores")
+    assert [trace.name for trace in figure.data] == ["own", "other"]
+    assert list(figure.data[0].x) == [-0.5, 0.5] and list(figure.data[0].y) == [0.25, 0.75]
+
+
+def test_gradient_norms_have_a_legend_on_a_logarithmic_scale():
+    figure = norm_curves([Curve("mlm", [1, 2], [3.0, 0.1]), Curve("nst", [1], [1.0], 1)], "pull")
+    assert figure.layout.showlegend and figure.layout.yaxis.type == "log"
+    assert [trace.name for trace in figure.data] == ["mlm", "nst"]

@@ -52,3 +52,15 @@ def test_figures_are_grouped_by_what_they_ask():
         "Captions to clips": ["R@5 captions"],
         "Other": ["new"],
     }
+
+
+def test_gradient_norms_make_one_curve_a_term_and_leave_out_what_was_not_logged():
+    logged = [
+        {"step": 5, "split": "train", "terms": {}},
+        {"step": 10, "split": "validation", "grad_norms": {"mlm": 2.0, "nst": 0.5}},
+        {"step": 20, "split": "validation", "grad_norms": {"mlm": 1.0, "nst": 0.0}},
+    ]
+    mlm, nst = run_views.gradient_norms(logged)
+    assert (mlm.name, mlm.steps, mlm.values) == ("mlm", [10, 20], [2.0, 1.0])
+    assert (nst.steps, nst.values, nst.place) == ([10], [0.5], 1)
+    assert run_views.gradient_norms(logged[:1]) == []
