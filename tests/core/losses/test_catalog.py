@@ -19,7 +19,10 @@ class Case:
     def __call__(self, student, teacher, mask):
         if self.name in TEACHER_CONTRASTS:
             clips = F.normalize(teacher[:, -1].nan_to_num(), dim=-1)
-            return TEACHER_CONTRASTS[self.name](F.normalize(student, dim=-1), clips, mask)
+            # Each third real token is the same word, so that words have several clips.
+            words = mask.flatten().cumsum(0).view_as(mask).remainder(3).masked_fill(~mask, -1)
+            extra = {"words": words} if self.name == "word_info_nce" else {}
+            return TEACHER_CONTRASTS[self.name](F.normalize(student, dim=-1), clips, mask, **extra)
         if self.name == "voken":
             vokens = teacher.nan_to_num().argmax(dim=-1)
             return get_loss("voken")()(student, vokens, mask)
