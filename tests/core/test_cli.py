@@ -27,7 +27,17 @@ def test_help_answers_at_once_and_names_every_command():
     found = run("--help")
     elapsed = time.monotonic() - began
     assert found.returncode == 0
-    for name in ("demo", "import", "extract", "train-teacher", "distill", "embed", "ground"):
+    for name in (
+        "demo",
+        "import",
+        "extract",
+        "train-teacher",
+        "distill",
+        "embed",
+        "ground",
+        "probe",
+        "ablate",
+    ):
         assert f" {name} " in found.stdout
     assert elapsed < 3.0  # 0.3 s on an idle machine; torch alone would take longer
 
