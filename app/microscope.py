@@ -34,28 +34,29 @@ def show_section(students: list[str], library: str) -> None:
     if len(students) > 1:
         name = st.segmented_control("Student", students, default=name, required=True)
     with explained():
-        show_student(name, library)
+        show_comparison(name, library)
+    show_gradients(name)
 
 
-def show_student(name: str, library: str) -> None:
+def show_comparison(name: str, library: str) -> None:
+    """The student beside its teacher, at a stage of its training."""
     stages = {stage.step: stage for stage in resources.stages(name)}
     if not stages:
         st.info("No weights to look at yet.", icon=":material/hourglass_empty:")
         return
+    resources.check_microscope(name)
     left, right = st.columns([2, 3], gap="medium", vertical_alignment="bottom")
     with left:
         stage = choose_stage(name, stages)
     with right:
         sentence = ask_sentence(library)
     if sentence:
-        with explained():
-            show_grams(name, stage, sentence)
+        show_grams(name, stage, sentence)
     grid = st.grid(2, min_column_width=330, gap="medium")
-    with grid.container(), explained():
+    with grid.container():
         show_layers(name, stage)
-    with grid.container(), explained():
+    with grid.container():
         show_scores(name, stage)
-    show_gradients(name)
 
 
 def choose_stage(name: str, stages: dict):

@@ -174,6 +174,11 @@ def stages(run_name: str) -> list:
     return stages(RunFolder.open(run_name))
 
 
+def check_microscope(run_name: str) -> None:
+    """Raises core's errors for a student that cannot be set beside its teacher."""
+    _open_microscope(run_name, _student_key(run_name))
+
+
 def crd_scores(run_name: str, stage):
     """core's ScoreHistograms, or None for a student without CRD. Raises core's errors."""
     return _crd_scores(run_name, stage, _student_key(run_name))

@@ -59,6 +59,47 @@ def test_a_student_is_shown_with_both_figures_of_its_map(tiny_demo):
     assert "ridge map" in note and "on new sentences" in note and "never saw" in note
 
 
+def test_the_microscope_is_closed_until_asked_for_and_absent_for_teachers(tiny_demo):
+    closed = open_page("runs", run="demo-nst-crd")
+    assert "Distillation microscope" in words_on(closed)
+    assert "CKA" not in words_on(closed) and not closed.select_slider
+    assert "Distillation microscope" not in words_on(open_page("runs", run="demo-teacher"))
+
+
+def test_the_microscope_shows_a_student_at_every_stage(tiny_demo):
+    test = open_page("runs", run="demo-nst-crd", microscope="true")
+    assert not test.exception and not test.error
+    slider = test.select_slider[0]
+    assert slider.options[:2] == ["0, untrained", "30"] and "final" in slider.options[-1]
+    text = words_on(test)
+    assert "through its NST head" in text and "taken for one token" in text
+    assert "logged no gradient norms" not in text
+    assert "did not keep the border" not in text
+    test = slider.set_value(0).run()
+    assert not test.exception and not test.error
+    assert words_on(test) != text
+
+
+def test_the_microscope_says_what_a_text_only_student_has_not(tiny_demo):
+    test = open_page("runs", run="demo-text-only", microscope="true")
+    assert not test.exception and not test.error
+    text = words_on(test)
+    assert "learned without CRD" in text and "did not learn NST" in text
+    test = test.text_input(key="microscope-sentence").set_value(" ").run()
+    assert not test.exception and not test.error
+
+
+def test_a_student_whose_teacher_is_gone_says_so_once(tiny_demo):
+    teacher, away = tiny_demo / "runs/demo-teacher", tiny_demo / "away"
+    teacher.rename(away)
+    try:
+        test = open_page("runs", run="demo-nst", microscope="true")
+        assert not test.exception
+        assert [error.value.startswith("No run") for error in test.error] == [True]
+    finally:
+        away.rename(teacher)
+
+
 def test_a_sentence_without_words_is_no_fault(tiny_demo):
     test = open_page("grounding", library="demo", sentence="?!")
     assert not test.exception
