@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
 import multiprocessing
 import os
@@ -353,6 +354,7 @@ def _run_job(job: Job) -> str:
     train = train_teacher if isinstance(job.settings, TeacherSettings) else distill
     train(job.settings)
     probe_run(job.name)
+    gc.collect()  # models hang in cycles; a worker that trains dozens would keep gigabytes
     return job.name
 
 
