@@ -31,7 +31,7 @@ _FUNCTION_WORDS = """
     of in on at by for with without from to into onto over under up down off out about above
     below between through during before after behind near along across around against
     not just very too also only even again once more most much many now always still
-    okay ok oh yes well please thanks today next first later soon else anything something
+    okay ok oh yes well please thanks course today next first later soon else anything something
     it's that's there's here's i'm we're they're don't doesn't isn't aren't wasn't didn't can't
 """
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
