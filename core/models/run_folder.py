@@ -301,7 +301,9 @@ def list_runs() -> list[RunInfo]:
     root = config.runs_root()
     if not root.is_dir():
         return []
-    folders = [RunFolder(p) for p in sorted(root.iterdir()) if (p / "settings.json").is_file()]
+    # A name that no run can have (".old") is somebody's way to set a folder aside.
+    named = [path for path in sorted(root.iterdir()) if NAME.fullmatch(path.name)]
+    folders = [RunFolder(path) for path in named if (path / "settings.json").is_file()]
     infos = [info for run in folders if (info := _info_or_none(run)) is not None]
     return sorted(infos, key=lambda info: (info.created, info.name))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -117,4 +118,5 @@ def test_foreign_folders_are_no_runs(workspace):
     broken = workspace / "runs" / "broken"
     broken.mkdir()
     (broken / "settings.json").write_text("{")
+    shutil.copytree(workspace / "runs" / "one", workspace / "runs" / ".set-aside")
     assert [run.name for run in list_runs()] == ["one"]
