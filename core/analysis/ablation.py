@@ -23,7 +23,7 @@ from core.analysis import paired_tests, probing
 from core.analysis.forced_choice import hit
 from core.config import SettingsError
 
-# What is measured: name -> (task, kind of figure, field, what guessing gives)
+# What is measured: name -> (task, kind of figure, field). Guessing gives 0.5, of selectivity 0.
 METRICS = {
     "physics": ("demo_physics", "forced_choice", "accuracy"),
     "physics, calibrated": ("demo_physics", "forced_choice", "calibrated"),
