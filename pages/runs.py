@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import charts, resources, run_views
+from app.ablations import show_ablations
 from app.microscope import show_microscope
 from app.problems import explained
 from app.wording import count, escape
@@ -33,6 +34,7 @@ def main() -> None:
         show_grounding(chosen)
         show_microscope(chosen, library_of(chosen[0]))
         show_settings(chosen)
+        show_ablations()
 
 
 def show_table() -> None:
