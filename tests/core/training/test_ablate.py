@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import yaml
@@ -159,7 +160,9 @@ def test_ctrl_c_stops_all_processes_and_the_same_command_goes_on(plan_file, home
     student = {**STUDENT, "training.steps": 400, "training.checkpoint_every": 1000}
     command = [sys.executable, "-m", "core", "ablate", str(plan_file(student=student))]
     environment = {**os.environ, "VIDLANKD_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    options = {"cwd": config.REPO_ROOT, "env": environment, "text": True}
+    # A test run in the background may have inherited "ignore SIGINT", and would pass it on.
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    options = {"cwd": config.REPO_ROOT, "env": environment, "text": True, "preexec_fn": hear}
     first = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.PIPE, **options)
     metrics = config.runs_root() / "grid.text-only.s0" / "metrics.jsonl"
     until = time.monotonic() + 120
