@@ -42,9 +42,10 @@ def show_ablations() -> None:
             **dict.fromkeys(("p", "p (Holm)"), P_VALUE),
         },
     )
-    for column, (file, label) in zip(st.columns(len(FILES) + 2), FILES.items()):
-        path = ablation.ablation_folder(name) / file
-        column.download_button(label, path.read_bytes(), f"{name}-{file}", key=f"save-{file}")
+    with st.container(horizontal=True):
+        for file, label in FILES.items():
+            path = ablation.ablation_folder(name) / file
+            st.download_button(label, path.read_bytes(), f"{name}-{file}", key=f"save-{file}")
 
 
 def rows_of(table: pd.DataFrame, metric: str) -> pd.DataFrame:
