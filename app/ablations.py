@@ -23,8 +23,7 @@ def show_ablations() -> None:
         "Plan", list(found), format_func=lambda n: found[n].title or n, key="ablation"
     )
     chosen = found[name]
-    # As the runner wrote it: testing anew over the items takes seconds.
-    table = pd.read_csv(ablation.ablation_folder(name) / "table.csv")
+    table = ablation.load_table(name)
     metric = st.segmented_control(
         "Metric", list(table["metric"].unique()), default=table["metric"].iloc[0], required=True
     )

@@ -54,7 +54,7 @@ from core.records import Clip
 from core.training import loop as training
 from core.training.batches import ClipRows, TextRows
 from core.training.distill_student import StudentTask, head_arguments, objective_weights
-from core.training.train_teacher import TeacherTask
+from core.training.train_teacher import TeacherTask, clip_rows
 
 NO_GPU = "No GPU here: nothing was measured. Run it where torch.cuda.is_available()."
 FEATURE_SIZE = 2048  # EfficientNet-Lite0's 1280 beside the 768 of a base-sized video Transformer
@@ -374,14 +374,7 @@ def teaching_work(settings: TeacherSettings, tokenizer: Tokenizer, batch: int = 
         return TeacherTask(teacher, *(rows(some) for some in (clips, [])))
 
     def rows(some: list[Clip]) -> ClipRows:
-        return ClipRows(
-            some,
-            features,
-            tokenizer,
-            MaskingRule.of(tokenizer, settings.mask_probability),
-            max_tokens=settings.text.max_tokens,
-            window_sec=settings.window_sec,
-        )
+        return clip_rows(settings, some, features, tokenizer)
 
     return Work(
         f"Teacher's step, windows of {settings.window_sec} s",

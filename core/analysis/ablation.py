@@ -139,6 +139,11 @@ def ablation_table(plan: str) -> pd.DataFrame:
     )
 
 
+def load_table(plan: str) -> pd.DataFrame:
+    """`ablation_table` as `write_ablation` kept it: testing anew over the items takes seconds."""
+    return pd.read_csv(ablation_folder(plan) / "table.csv")
+
+
 def _metric_table(metric: str, figures, items, baseline: str) -> pd.DataFrame:
     by_seed = figures.pivot(index="seed", columns="cell", values=metric).astype(float)
     rows = []

@@ -136,6 +136,10 @@ def test_the_table_outlives_its_runs(table):
     assert found.cells == tuple(CELLS) and found.seeds == SEEDS
 
 
+def test_the_kept_table_is_the_one_that_would_be_computed(table):
+    pd.testing.assert_frame_equal(ablation.load_table("p"), table, check_dtype=False)
+
+
 def test_one_seed_has_no_test_over_seeds(workspace):
     runs = []
     for cell in ("text-only", "nst+crd"):
