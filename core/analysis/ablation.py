@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 
 from core import config
-from core.analysis import paired_tests, probing
+from core.analysis import evaluation, paired_tests, probing
 from core.analysis.forced_choice import hit
 from core.config import SettingsError
 
-# What is measured: name -> (task, kind of figure, field). Guessing gives 0.5, of selectivity 0.
+# What is measured: name -> (task or library, kind of figure, field). Guessing gives 0.5, of
+# selectivity 0, and of grounding what `python -m core ground --evaluate` says.
 METRICS = {
     "physics": ("demo_physics", "forced_choice", "accuracy"),
     "physics, calibrated": ("demo_physics", "forced_choice", "calibrated"),
@@ -31,6 +32,8 @@ METRICS = {
     "time, calibrated": ("demo_time", "forced_choice", "calibrated"),
     "physics, probe": ("demo_physics", "linear_probe", "selectivity"),
     "time, probe": ("demo_time", "linear_probe", "selectivity"),
+    "grounding, R@1": ("demo", "grounding", "R@1 things and actions"),
+    "grounding, new words": ("demo", "grounding", "alignment_word_type_r2"),
 }
 
 
@@ -87,12 +90,26 @@ def write_ablation(plan: dict, runs: Sequence[dict], teachers: Sequence[dict]) -
 
 
 def run_figures(run: str) -> dict[str, float]:
-    """A run's figure for each metric."""
+    """A run's figure for each metric; NaN for grounding where no truth is known."""
     found = {}
     for name, (task, kind, field) in METRICS.items():
+        if kind == "grounding":
+            found[name] = _kept_grounding(run, task, field)
+            continue
         value = _kept(run, task)[kind][field]
         found[name] = value["value"] if isinstance(value, dict) else value
     return found
+
+
+def _kept_grounding(run: str, library: str, field: str) -> float:
+    path = evaluation.report_path(config.runs_root() / run, library)
+    if not path.is_file():
+        return float("nan")
+    report = json.loads(path.read_text())
+    values = {figure["name"]: figure["value"] for figure in report["figures"]}
+    values["alignment_word_type_r2"] = report["alignment_word_type_r2"]  # None for a teacher
+    value = values.get(field)
+    return float("nan") if value is None else value
 
 
 def _answers(run: dict) -> pd.DataFrame:
@@ -134,8 +151,9 @@ def ablation_table(plan: str) -> pd.DataFrame:
     baseline = json.loads((folder / "plan.json").read_text())["plan"]["baseline"]
     figures = pd.read_csv(folder / "runs.csv", keep_default_na=False)
     items = pd.read_parquet(folder / "items.parquet")
+    known = [m for m in METRICS if m in figures and pd.to_numeric(figures[m]).notna().all()]
     return pd.concat(
-        [_metric_table(metric, figures, items, baseline) for metric in METRICS], ignore_index=True
+        [_metric_table(metric, figures, items, baseline) for metric in known], ignore_index=True
     )
 
 
@@ -226,7 +244,9 @@ def _caption(plan: dict) -> str:
     return (
         f"Per cent; {count} seed{'s' * (count != 1)}, differences from '{plan['baseline']}' at the "
         "same seed, p by paired t over seeds, Holm's correction over the cells of a metric. "
-        "Probes are selectivity: accuracy minus that of the control task."
+        "Probes are selectivity: accuracy minus that of the control task. Grounding is on held-out "
+        "videos; 'new words' is the variance that the map into the joint space explains of words "
+        "left out of its fit."
     )
 
 

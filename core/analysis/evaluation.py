@@ -67,11 +67,24 @@ def evaluate_runs(settings: GroundSettings, runs: Sequence[str] = ()) -> list[Gr
     for name in runs or runs_for(settings.library):
         encoder = Encoder.open(name)
         report = evaluate_run(settings, encoder)
-        folder = encoder.run.path / "grounding"
-        folder.mkdir(exist_ok=True)
-        write_json(folder / f"{settings.library}.json", as_json(report))
+        path = report_path(encoder.run.path, settings.library)
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, as_json(report))
         reports.append(report)
     return reports
+
+
+def report_path(run_path: Path, library: str) -> Path:
+    return run_path / "grounding" / f"{library}.json"
+
+
+def has_truth(library: str) -> bool:
+    """Whether it is known what each word of the captions names, as in the demo world."""
+    return truth_path(library).is_file()
+
+
+def truth_path(library: str) -> Path:
+    return config.library_root(library) / "demo" / "ground_truth.parquet"
 
 
 def evaluate_run(settings: GroundSettings, encoder) -> GroundingReport:
@@ -170,8 +183,7 @@ class Mention:
 
 def load_truth(video: ClipEmbeddings) -> tuple[list[Event], list[Mention]]:
     """What is true in the videos of `video.clips`, and the words that say it; of real ones none."""
-    path = config.library_root(video.library) / "demo" / "ground_truth.parquet"
-    if not path.exists():
+    if not has_truth(video.library):
         return [], []
     import pandas as pd
 
@@ -180,7 +192,7 @@ def load_truth(video: ClipEmbeddings) -> tuple[list[Event], list[Mention]]:
     present = {clip.video_id for clip in video.clips}
     ids = {v.path.name: v.video_id for v in load_library(video.library).videos}
     mentions = []
-    for row in pd.read_parquet(path).itertuples():
+    for row in pd.read_parquet(truth_path(video.library)).itertuples():
         video_id = ids.get(row.video)
         if video_id in present:
             event = Event(video_id, row.role, row.label, float(row.start_sec), float(row.end_sec))

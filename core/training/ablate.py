@@ -22,7 +22,9 @@ from pathlib import Path
 from core import config
 from core.config import DistillSettings, SettingsError, TeacherSettings
 from core.models.run_folder import RunError, RunFolder, checked_name
+from core.training.distill_student import distill, objective_weights
 from core.training.loop import TrainingStopped
+from core.training.train_teacher import contrast_of, train_teacher
 
 Progress = Callable[[int, int, str], None]
 PLANS = Path(__file__).parent / "plans"
@@ -154,7 +156,9 @@ def _teacher_job(plan: Plan, teacher: str, own: dict, seed: int) -> Job | str:
     seed = seed if plan.teacher_seeds == "each" else plan.seeds[0]
     values = {**plan.teacher, **own}
     name = run_name(plan.name, teacher, seed)
-    return Job(_settings(TeacherSettings, plan, values, name, seed), teacher, seed)
+    settings = _settings(TeacherSettings, plan, values, name, seed)
+    contrast_of(settings)  # fields that do not go together are told now, not in an hour
+    return Job(settings, teacher, seed)
 
 
 def _student_job(
@@ -168,6 +172,7 @@ def _student_job(
     name = run_name(plan.name, cell, seed)
     run = taught_by.name if isinstance(taught_by, Job) else taught_by
     settings = _settings(DistillSettings, plan, {**values, "teacher": run}, name, seed)
+    objective_weights(settings)
     # It still waits for the teacher: it takes its tokenizer.
     return Job(settings, cell, seed, after=run)
 
@@ -337,7 +342,7 @@ def is_done(job: Job) -> bool:
             return False
         if run.provenance["inputs"].get("teacher") != teacher:
             return False
-    return all(probing.is_fresh(run, task) for task in probing.TASKS)
+    return all(probing.is_fresh(run, task) for task in probing.TASKS) and _is_grounded(job.name)
 
 
 def _comparable(settings) -> dict:
@@ -348,14 +353,51 @@ def _comparable(settings) -> dict:
 def _run_job(job: Job) -> str:
     """Train and probe one run, in a process of the pool."""
     from core.analysis.probing import probe_run
-    from core.training.distill_student import distill
-    from core.training.train_teacher import train_teacher
 
     train = train_teacher if isinstance(job.settings, TeacherSettings) else distill
     train(job.settings)
     probe_run(job.name)
+    _ground(job.name)
     gc.collect()  # models hang in cycles; a worker that trains dozens would keep gigabytes
     return job.name
+
+
+def _ground(run_name: str) -> None:
+    """Measure the run's grounding where it is known what the words name, unless it was."""
+    from core.analysis import evaluation
+    from core.config import EmbedSettings, GroundSettings
+    from core.extraction.embeddings import embed
+
+    library = _library(run_name)
+    if not library or _is_grounded(run_name):
+        return
+    embed(EmbedSettings(library=library, runs=(run_name,)))
+    evaluation.evaluate_runs(GroundSettings(library=library, evaluate=True), [run_name])
+
+
+def _is_grounded(run_name: str) -> bool:
+    """Whether the run's grounding is measured with its present weights, or cannot be."""
+    from core.analysis import evaluation
+
+    library = _library(run_name)
+    if not library:
+        return True
+    run = RunFolder.open(run_name)
+    report = evaluation.report_path(run.path, library)
+    weights = run.weights_file("model.safetensors")
+    return report.is_file() and report.stat().st_mtime_ns >= weights.stat().st_mtime_ns
+
+
+def _library(run_name: str) -> str:
+    """The teacher's library, when there is a truth of it; else ""."""
+    from core.analysis.evaluation import has_truth
+    from core.inference import teacher_of
+
+    try:
+        library = RunFolder.open(teacher_of(RunFolder.open(run_name))).settings.library
+    except RunError:  # a text-only student needs no teacher, and then has no joint space
+        return ""
+    return library if has_truth(library) else ""
 
 
 def _leave_signals_to_training() -> None:
