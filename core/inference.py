@@ -28,6 +28,8 @@ from core.records import Token, TokenEmbeddings
 if TYPE_CHECKING:  # pages list runs through this module long before they need torch
     import torch
 
+    from core.models.pretrained_folder import PretrainedFolder
+
 # Letters with inner apostrophes and hyphens: "doesn't" and "how-to" are one word to a reader.
 WORD = re.compile(r"\w+(?:['’\-]\w+)*")
 TOKENS_PER_BATCH = 4096  # padded; keeps a batch's attention in the processor's cache
@@ -240,6 +242,67 @@ class Encoder:
         batch = video_batch([piece] * len(piece), spans).to(self.device)
         with torch.inference_mode():
             return self.model.encode_video(batch).clip_vectors.float().cpu().numpy()
+
+
+class PretrainedEncoder(Encoder):
+    """A masked LM that others trained: it scores texts and has states, but no joint space."""
+
+    def __init__(self, folder: PretrainedFolder, device: str | None = None):
+        import torch
+
+        self.folder, self.name, self.kind = folder, folder.name, "pretrained"
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = folder.load_model().to(self.device).requires_grad_(False)
+        self.tokenizer = folder.load_tokenizer()
+
+    @property
+    def hash(self) -> str:
+        return self.folder.hash
+
+    @property
+    def run(self) -> RunFolder:
+        """What asks for the run asks for its place in the joint space. Raises RunError."""
+        raise RunError(
+            f"'{self.name}' was never trained on video and has no joint space. Choose a run."
+        )
+
+
+def open_encoder(name: str | Path, device: str | None = None) -> Encoder:
+    """A run of ours, "minilm", or any masked LM of transformers by folder or hub name.
+
+    Raises RunError for a run without weights, PretrainedError (with the runs whose names are
+    close) for a name that is nothing of these.
+    """
+    source = _source(name)
+    if isinstance(source, RunFolder):
+        return Encoder(source, device)
+    return PretrainedEncoder(source, device)
+
+
+def model_hash(name: str | Path) -> str:
+    """`Encoder.hash` of what `open_encoder` would open, without loading weights."""
+    source = _source(name)
+    return encoder_hash(source) if isinstance(source, RunFolder) else source.hash
+
+
+def _source(name: str | Path) -> RunFolder | PretrainedFolder:
+    import difflib
+
+    from core.models.run_folder import NAME, list_runs, run_path
+
+    is_path = isinstance(name, Path) or "/" in name or not NAME.fullmatch(name)
+    path = Path(name) if is_path else run_path(name)
+    if (path / "settings.json").is_file():
+        return RunFolder.open(path)
+    from core.models.pretrained_folder import PretrainedError, PretrainedFolder
+
+    try:
+        return PretrainedFolder.open(name)
+    except PretrainedError as error:
+        runs = [run.name for run in list_runs()]
+        close = difflib.get_close_matches(str(name), runs, n=1)
+        hint = f" Did you mean the run '{close[0]}'?" if close else ""
+        raise PretrainedError(f"{error}{hint}") from error
 
 
 @dataclass(frozen=True)

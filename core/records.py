@@ -88,12 +88,11 @@ class TextBatch:
     mask: torch.Tensor  # True for real tokens, [CLS] and [SEP] among them
     content_mask: torch.Tensor  # True for real tokens without the special ones
     labels: torch.Tensor | None = None  # int64 [B, L]; -100 where nothing is to be predicted
+    segments: torch.Tensor | None = None  # int64 [B, L]; which text of a pair, where models ask
 
     def to(self, device) -> TextBatch:
-        labels = None if self.labels is None else self.labels.to(device)
-        return TextBatch(
-            self.token_ids.to(device), self.mask.to(device), self.content_mask.to(device), labels
-        )
+        values = (self.token_ids, self.mask, self.content_mask, self.labels, self.segments)
+        return TextBatch(*(None if value is None else value.to(device) for value in values))
 
 
 @dataclass(frozen=True)

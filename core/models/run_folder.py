@@ -214,9 +214,7 @@ class RunFolder:
 
     def weights_hash(self) -> str:
         """sha256 of the exported weights, hex. Raises RunError before there are any."""
-        path = self._weights()
-        stat = path.stat()
-        return _file_hash(path, stat.st_mtime_ns, stat.st_size)
+        return file_hash(self._weights())
 
     def load_weights(self, file: str = "model.safetensors") -> dict[str, torch.Tensor]:
         """The exported tensors; floating ones as float32, whatever they are stored as."""
@@ -378,8 +376,10 @@ def _alive(status: dict) -> bool:
 _hashes: dict[tuple, str] = {}
 
 
-def _file_hash(path: Path, mtime_ns: int, size: int) -> str:
-    key = (str(path), mtime_ns, size)
+def file_hash(path: Path) -> str:
+    """sha256 of a file, hex; read again only when its time or size changed."""
+    stat = path.stat()
+    key = (str(path), stat.st_mtime_ns, stat.st_size)
     if key not in _hashes:
         with open(path, "rb") as file:
             _hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()

