@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from core import config
-from core.analysis import evaluation, paired_tests, probing
+from core.analysis import evaluation, probing, statistics
 from core.analysis.forced_choice import hit
 from core.config import SettingsError
 
@@ -175,7 +175,7 @@ def _metric_table(metric: str, figures, items, baseline: str) -> pd.DataFrame:
     tested = table["p"].notna() if "p" in table else np.zeros(len(table), bool)
     table["p_holm"] = np.nan
     if tested.any():
-        table.loc[tested, "p_holm"] = paired_tests.holm(table.loc[tested, "p"].tolist())
+        table.loc[tested, "p_holm"] = statistics.holm(table.loc[tested, "p"].tolist())
     return table.sort_values("mean", ascending=False, kind="stable")
 
 
@@ -183,7 +183,7 @@ def _spread(values: np.ndarray) -> dict:
     found = {"seeds": len(values), "mean": values.mean(), "sd": np.nan}
     if len(values) < 2:
         return found | {"low": np.nan, "high": np.nan}
-    interval = paired_tests.mean_interval(values)
+    interval = statistics.mean_interval(values)
     return found | {"sd": values.std(ddof=1), "low": interval.low, "high": interval.high}
 
 
@@ -191,7 +191,7 @@ def _against(values: np.ndarray, baseline: np.ndarray) -> dict:
     found = {"difference": float((values - baseline).mean())}
     if len(values) < 2:
         return found | {"difference_low": np.nan, "difference_high": np.nan, "p": np.nan}
-    test = paired_tests.paired_t(values, baseline)
+    test = statistics.paired_t(values, baseline)
     low, high = test.interval.low, test.interval.high
     return found | {"difference_low": low, "difference_high": high, "p": test.p}
 
@@ -208,8 +208,8 @@ def _over_items(metric: str, items: pd.DataFrame, cell: str, baseline: str) -> d
         rights.append(hit(table.to_numpy()).mean(axis=1))
         ensembles.append(table.to_numpy().mean(axis=1) > 0)
     blocks = own.drop_duplicates("item_id").set_index("item_id").loc[table.index, "block"]
-    test = paired_tests.cluster_bootstrap_test(rights[0] - rights[1], blocks.tolist())
-    return {"p_items": test.p, "p_mcnemar": paired_tests.mcnemar_exact(*ensembles)}
+    test = statistics.cluster_bootstrap_test(rights[0] - rights[1], blocks.tolist())
+    return {"p_items": test.p, "p_mcnemar": statistics.mcnemar_exact(*ensembles)}
 
 
 # ---- for people ----------------------------------------------------------------------------

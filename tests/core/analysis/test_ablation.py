@@ -13,7 +13,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from core import config
-from core.analysis import ablation, paired_tests, probing
+from core.analysis import ablation, probing, statistics
 from core.config import SettingsError
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -98,7 +98,7 @@ def test_items_are_compared_with_themselves_and_by_block(table):
     differences = right["nst+crd"] - right["text-only"]
     # In the table items stand in order of their ids, and the resampling is of blocks by name.
     blocks = kept["nst+crd"][0]["blocks"]
-    wanted = paired_tests.cluster_bootstrap_test(differences, blocks).p
+    wanted = statistics.cluster_bootstrap_test(differences, blocks).p
     assert row["p_items"] == pytest.approx(wanted, abs=1e-9)
     one, other = mean["nst+crd"], mean["text-only"]
     wins, losses = int((one & ~other).sum()), int((~one & other).sum())
