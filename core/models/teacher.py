@@ -47,10 +47,15 @@ class Teacher(nn.Module):
         return self.settings.text.max_tokens
 
     def encode_text(
-        self, text: TextBatch, mlm: bool = False, all_states: bool = False
+        self, text: TextBatch, mlm: bool = False, all_states: bool = False, joint: bool = True
     ) -> EncoderOutput:
-        """Token states [B, L, H] and unit token vectors [B, L, D]; `mlm` adds logits [M, V]."""
+        """Token states [B, L, H] and unit token vectors [B, L, D]; `mlm` adds logits [M, V].
+
+        Without `joint` no token vectors: most distillation objectives read the states alone.
+        """
         output = self.text_encoder(text, mlm=mlm, all_states=all_states)
+        if not joint:
+            return output
         return replace(output, token_vectors=self.text_projection(output.token_states))
 
     def encode_video(self, video: VideoBatch) -> VideoOutput:

@@ -22,6 +22,7 @@ from core.training.batches import TextRows
 from core.training.loop import make_accelerator, seed_everything, train
 from core.training.provenance import provenance
 from core.training.train_teacher import open_run
+from core.training.vokens import Vokens, captioned_clips
 
 MAX_VALIDATION_ROWS = 4096  # of a large corpus: more tells no more
 SPLIT_SEED = 0  # the same held-out text for every training seed
@@ -41,7 +42,7 @@ def distill(settings: DistillSettings, progress=None) -> RunFolder:
     with accelerator.main_process_first():
         corpus = load_corpus(settings.corpus, tokenizer, settings.text.max_tokens)
     teacher = teacher_run.load_model() if settings.objectives else None
-    clips = _clip_vectors(teacher_run, teacher) if "voken" in weights else None
+    clips = captioned_clips(teacher_run, teacher) if "voken" in weights else None
     heads = head_arguments(settings, teacher, 0 if clips is None else len(clips))
     origin = provenance(
         seed=settings.training.seed,
@@ -80,11 +81,13 @@ class StudentTask(nn.Module):
         # In a tuple, so that the frozen teacher is no part of this module: not trained, not
         # saved, not synchronised, and never put into training mode.
         self._frozen = () if teacher is None else (teacher.eval().requires_grad_(False),)
-        self._clips = () if clip_vectors is None else (clip_vectors,)
+        self._vokens = None if clip_vectors is None else Vokens(clip_vectors)
         self.weights = weights
         self.train_rows, self.held_out_rows = train_rows, held_out_rows
         self.num_rows, self.num_validation_rows = len(train_rows), len(held_out_rows)
-        self._teacher_mlm = any(o.takes == "logits" for o in objectives.values())
+        taken = {objective.takes for objective in objectives.values()}
+        # What no objective reads is not computed.
+        self._asked = {"mlm": "logits" in taken, "joint": "vokens" in taken}
 
     def forward(self, text: TextBatch) -> dict[str, Tensor]:
         own = self.student.encode_text(text, mlm=True)
@@ -92,7 +95,7 @@ class StudentTask(nn.Module):
         if not self.objectives:
             return terms
         with torch.no_grad():
-            theirs = self._frozen[0].encode_text(text, mlm=self._teacher_mlm)
+            theirs = self._frozen[0].encode_text(text, **self._asked)
         for name, objective in self.objectives.items():
             mask = None if objective.takes == "logits" else text.content_mask
             terms[name] = objective(*self._sides(objective.takes, own, theirs), mask)
@@ -104,7 +107,7 @@ class StudentTask(nn.Module):
         if takes == "logits":
             return own.mlm_logits, theirs.mlm_logits
         if takes == "vokens":
-            return own.token_states, nearest_clips(theirs.token_vectors, self._clips[0])
+            return own.token_states, self._vokens.assign(theirs.token_vectors)
         return own.token_states, theirs.token_states
 
     def batch(self, rows: Sequence[int], places: np.ndarray, seed: tuple[int, ...]) -> TextBatch:
@@ -131,7 +134,6 @@ class StudentTask(nn.Module):
 
     def prepare(self, device: torch.device) -> None:
         self._frozen = tuple(teacher.to(device) for teacher in self._frozen)
-        self._clips = tuple(vectors.to(device) for vectors in self._clips)
 
     def export(self, run: RunFolder, dtype: str) -> None:
         """The student alone; its heads in a file of their own, for grounding through them."""
@@ -141,14 +143,6 @@ class StudentTask(nn.Module):
         if heads:
             run.save_weights(heads, dtype, "heads.safetensors")
         run.save_weights(self.student.state_dict(), dtype)
-
-
-def nearest_clips(token_vectors: Tensor, clip_vectors: Tensor) -> Tensor:
-    """Each token's voken: the row of the clip with the highest cosine, int64 [B, L].
-
-    The product of unit vectors is what FAISS's flat index computes, without leaving the device.
-    """
-    return (token_vectors.to(clip_vectors.dtype) @ clip_vectors.T).argmax(dim=-1)
 
 
 def objective_weights(settings: DistillSettings) -> dict[str, float]:
@@ -247,21 +241,3 @@ def _identity(teacher_run: RunFolder) -> dict:
     # A text-only control may begin before its teacher is done: it only shares the tokenizer.
     known = teacher_run.weights_hash() if teacher_run.has_weights else ""
     return {"name": teacher_run.name, "hash": known}
-
-
-def _clip_vectors(run: RunFolder, teacher: Teacher) -> Tensor:
-    """The teacher's vectors of all captioned training clips [C, D]: the vokens to choose from."""
-    from core.data.video_library import load_library
-    from core.training.train_teacher import clip_rows, load_teacher_features, split_clips
-
-    settings = run.settings
-    features = load_teacher_features(settings)
-    clips, _, _ = split_clips(load_library(settings.library), features, settings)
-    rows = clip_rows(settings, clips, features, run.load_tokenizer())
-    size = 64
-    with torch.no_grad():
-        parts = [
-            teacher.encode_video(rows.video(range(i, min(i + size, len(rows))))).clip_vectors
-            for i in range(0, len(rows), size)
-        ]
-    return torch.cat(parts)

@@ -7,7 +7,6 @@ import math
 import os
 from signal import SIGINT
 
-import numpy as np
 import pytest
 import torch
 from training_settings import TEACHER, TEXT
@@ -16,7 +15,7 @@ from core.config import DistillSettings, SettingsError
 from core.losses.catalog import DISTILLATION_LOSSES
 from core.models.run_folder import RunError, RunFolder, list_runs, load_model
 from core.models.student import Student
-from core.training.distill_student import distill, nearest_clips
+from core.training.distill_student import distill
 from core.training.loop import TrainingStopped
 from core.training.train_teacher import train_teacher
 
@@ -137,17 +136,6 @@ def test_half_precision_export_halves_the_file(student):
     a, b = (RunFolder.open(n).load_weights() for n in ("half", "full"))
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-3)
-
-
-def test_nearest_clips_are_those_of_highest_cosine():
-    rng = np.random.default_rng(0)
-    tokens = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(2, 5, 8))), dim=-1)
-    clips = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(11, 8))), dim=-1)
-    found = nearest_clips(tokens, clips)
-    for b in range(2):
-        for t in range(5):
-            scores = [float(tokens[b, t] @ clip) for clip in clips]
-            assert found[b, t] == int(np.argmax(scores))
 
 
 @pytest.mark.parametrize(
