@@ -110,12 +110,87 @@ def test_the_lm_head_runs_once_per_scored_piece(encoder, monkeypatch):
     assert sum(seen) == sum(len(s.log_probs) for row in found for s in row)
 
 
+def test_a_choice_longer_than_the_model_reads_is_scored_in_windows(encoder):
+    """Each piece amid the nearest: half a window before it, or as near to that as the ends let."""
+    room = encoder.model.max_tokens - 2
+    words = (["drop", "the", "bottle", "it", "and"] * room)[: 2 * room + 3]
+    ((found,),) = score_texts(encoder, ["how"], [(" ".join(words),)], "PLL")
+    assert len(found.log_probs) == len(words)
+    for place in (0, 5, room, len(words) - 1):
+        start = min(max(place + 1 - room // 2, 0), len(words) + 1 - room)
+        window = ["how", *words][start : start + room]
+        inside = place + 1 - start
+        before, text = " ".join(window[:inside]), " ".join(window[inside:])
+        wanted = one_at_a_time(encoder, before, text, "PLL")[0]
+        assert found.log_probs[place] == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("logits", [1, 12_000])
+def test_the_lm_head_never_makes_more_logits_than_allowed(encoder, logits, monkeypatch):
+    wanted = score_texts(encoder, CONTEXTS, CHOICES)
+    monkeypatch.setattr(scoring, "LOGITS_PER_BATCH", logits)
+    seen = []
+    real = encoder.model.encode_text
+    monkeypatch.setattr(
+        encoder.model,
+        "encode_text",
+        lambda batch, mlm: seen.append((batch.labels >= 0).sum().item()) or real(batch, mlm),
+    )
+    found = score_texts(encoder, CONTEXTS, CHOICES)
+    assert max(seen) <= max(1, logits // encoder.tokenizer.vocab_size)
+    for row, again in zip(wanted, found):
+        for one, other in zip(row, again):
+            np.testing.assert_allclose(one.log_probs, other.log_probs, atol=1e-5)
+
+
 def test_what_cannot_be_scored_is_said(encoder):
-    with pytest.raises(ScoringError, match="1 to 22 pieces, found 30"):
-        score_texts(encoder, [""], [(" ".join(["drop"] * 30),)])
-    with pytest.raises(ScoringError, match="found 0"):
+    with pytest.raises(ScoringError, match="something to score"):
         score_texts(encoder, ["drop"], [("",)])
     with pytest.raises(SettingsError, match="PLL"):
         score_texts(encoder, ["drop"], [("it",)], method="ppl")
     with pytest.raises(SettingsError, match="norm"):
         score_texts(encoder, ["drop"], [("it",)], norm="words")
+
+
+# ---- against minicons (Misra 2022), which scores one sentence's copies without batching ----------
+
+
+@pytest.fixture(params=["bert", "roberta"])
+def saved_model(request, tmp_path):
+    from tests.core import pretrained_models
+
+    return getattr(pretrained_models, f"save_{request.param}")(tmp_path / request.param)
+
+
+@pytest.mark.parametrize("method", scoring.METHODS)
+def test_scores_are_those_of_minicons(saved_model, method):
+    from minicons.scorer import MaskedLMScorer
+    from transformers import AutoTokenizer
+
+    from core.inference import open_encoder
+
+    metric = {"PLL": "original", "PLL-word-l2r": "within_word_l2r"}[method]
+    tokenizer = AutoTokenizer.from_pretrained(saved_model)
+    # minicons 0.3.39 calls the tokenizer by the name that transformers 5 took away.
+    tokenizer.batch_encode_plus = tokenizer.__call__
+    theirs = MaskedLMScorer(str(saved_model), "cpu", tokenizer=tokenizer)
+    found = score_texts(open_encoder(saved_model), CONTEXTS, CHOICES, method)
+    for context, texts, scores in zip(CONTEXTS, CHOICES, found):
+        for text, score in zip(texts, scores):
+            wanted = minicons_sum(theirs, context, text, metric)
+            assert score.score == pytest.approx(wanted, abs=1e-4)
+
+
+def minicons_sum(scorer, context: str, text: str, metric: str) -> float:
+    total = lambda scores: scores.sum().item()  # noqa: E731
+    if not context:
+        return scorer.sequence_score([text], reduction=total, PLL_metric=metric)[0]
+    return scorer.conditional_score([context], [text], reduction=total, PLL_metric=metric)[0]
+
+
+def test_a_model_without_lm_head_is_refused(workspace):
+    from core.inference import open_encoder
+    from core.models.pretrained_folder import PretrainedError
+
+    with pytest.raises(PretrainedError, match="'minilm' has no masked-LM head"):
+        score_texts(open_encoder("minilm"), ["drop"], [("it",)])
