@@ -26,6 +26,11 @@ def mount(name: str, key: str, data: dict, **callbacks):
 
 @cache
 def source(name: str) -> tuple[str, str]:
-    """A component's script, and its style sheet after the one that all share."""
+    """A component's script after its parts, and its style sheet after the one that all share.
+
+    Parts are the files `<name>_….js`: scripts arrive as text, where an import finds no file.
+    """
     base, own = (FRONTEND / f"{sheet}.css" for sheet in ("base", name))
-    return (FRONTEND / f"{name}.js").read_text(), base.read_text() + own.read_text()
+    scripts = [*sorted(FRONTEND.glob(f"{name}_*.js"), reverse=True), FRONTEND / f"{name}.js"]
+    script = "\n".join(each.read_text() for each in scripts)
+    return script, base.read_text() + own.read_text()

@@ -88,14 +88,15 @@ def prune(folder: Path, keep: Path, max_bytes: int = MAX_PREVIEW_BYTES) -> None:
             path.unlink()
 
 
-def serve(path: Path, mimetype: str, key: str) -> str:
+def serve(file: Path | bytes, mimetype: str, key: str) -> str:
     """A URL for a file, valid while the page shows it at `key`; byte ranges are answered."""
     import streamlit as st
     from streamlit import runtime
 
     if not runtime.exists():
         return ""
-    url = runtime.get_instance().media_file_mgr.add(str(path), mimetype, f"vidlankd.{key}")
+    content = file if isinstance(file, bytes) else str(file)
+    url = runtime.get_instance().media_file_mgr.add(content, mimetype, f"vidlankd.{key}")
     base = st.get_option("server.baseUrlPath").strip("/")
     return f"/{base}{url}" if base else url
 
