@@ -388,7 +388,9 @@ def file_hash(path: Path) -> str:
 
 def _check_same(run: RunFolder, content: dict, provenance: dict) -> None:
     """Refuse to continue a run with other settings or other data."""
-    before, now = _flat(run._content), _flat(content)
+    # A setting that came after the run had its default then, though nobody wrote it down.
+    kept = {"kind": run.kind, "settings": _jsonable(config.as_dict(run.settings))}
+    before, now = _flat(kept), _flat(content)
     differing = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
     # They belong to the machine and to the onlooker, not to the experiment.
     differing = [k for k in differing if k.rpartition(".")[2] not in ("num_threads", "snapshots")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -46,6 +47,17 @@ def test_reading_runs_needs_no_torch(workspace):
     )
     environment = {**os.environ, "VIDLANKD_HOME": str(workspace)}
     subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, env=environment, check=True)
+
+
+def test_a_run_made_before_a_setting_existed_goes_on_with_its_default(workspace):
+    run = make()
+    path = run.path / "settings.json"
+    content = json.loads(path.read_text())
+    del content["settings"]["feature_dropout"], content["settings"]["training"]["snapshots"]
+    write_json(path, content)
+    assert make().path == run.path
+    with pytest.raises(RunError, match="feature_dropout: 0.0 -> 0.5"):
+        make(feature_dropout=0.5)
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 101, "-flag"])
