@@ -17,7 +17,7 @@ FLOORS = [
     # Importing a library looks into its videos, so decoding stands below it.
     {"core.extraction.pictures", "core.extraction.video_file", "core.extraction.decoding"},
     {"core.data", "core.feature_cache"},
-    {"core.extraction", "core.inference", "core.scoring", "core.analysis"},
+    {"core.extraction", "core.inference", "core.scoring", "core.score_cache", "core.analysis"},
     {"core.training", "core.microscope_states"},
     {"core.cli", "core.demo", "core.__main__"},
     {"app"},
