@@ -148,6 +148,59 @@ class DistillSettings:
 
 
 @dataclass(frozen=True)
+class FineTuneSettings:
+    """An encoder and a task's head, trained together. One run is one seed (training.seed)."""
+
+    name: str = ""  # default: the task, the model and the seed
+    model: str = "teacher"  # a run; "minilm"; a local folder or hub name
+    task: str = "tracie-uniform"
+    data: str = ""  # folder of the tasks' files; default VIDLANKD_DATA, else data/ at home
+    train_split: str = ""  # default: the task's own
+    evaluate_split: str = ""
+    also: tuple[str, ...] = ()  # more tasks to answer after training, as glue-diagnostics
+    limit: int = 0  # training items, a sample that is the same for every seed; 0 = all
+    evaluate_limit: int = 0
+    validation_fraction: float = 0.1  # of the training items' stories, contexts, …; picks the best
+    epochs: float = 3.0  # the paper's
+    warmup: float = 0.1  # share of the steps; BERT's
+    pooling: str = "cls"  # "cls" as the paper | "mean"
+    head_dropout: float = 0.1
+    max_tokens: int = 256  # or what the encoder reads, where that is less; bounds the memory
+    overlap: int = 32  # pieces that neighbouring windows of a context share
+    # Of each training question; a small encoder reads a context in so many windows that it would
+    # learn little else than that the answer is not there.
+    negatives: int = 1
+    max_answer_pieces: int = 30  # BERT's limit on a span
+    # The paper: 1e-4, which fails on some seeds; give learning_rate=3e-5 beside it. Steps of 0 come
+    # from the epochs. A tuned model is there to be asked, and half the bytes answer the same.
+    training: TrainingSettings = TrainingSettings(
+        steps=0,
+        batch_size=32,
+        learning_rate=1e-4,
+        warmup_steps=0,
+        evaluate_every=0,
+        snapshots=0,
+        weights_dtype="float16",
+    )
+
+
+@dataclass(frozen=True)
+class LayerProbeSettings:
+    """Linear probes on the frozen states of every layer of an encoder."""
+
+    task: str = "sst2"
+    data: str = ""
+    train_split: str = ""
+    evaluate_split: str = ""
+    limit: int = 2000  # training items; 0 = all
+    evaluate_limit: int = 0
+    pooling: str = "mean"  # "mean" | "cls"
+    max_tokens: int = 256
+    strength: float = 0.1  # inverse of the L2 penalty on standardised states
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class EmbedSettings:
     library: str = "demo"
     runs: tuple[str, ...] = ()  # run names; () = every teacher and its students

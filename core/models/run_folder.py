@@ -1,12 +1,13 @@
 """runs/<name>/: everything that one training run leaves behind, and how others read it.
 
-    settings.json      the resolved settings, and whether this is a teacher or a student
+    settings.json      the resolved settings, and whether this is a teacher, student or fine-tuned
     provenance.json    data, teacher, code and library versions; sizes needed to rebuild the model
     status.json        state, step, heartbeat
     metrics.jsonl      one line per log and per evaluation
     model.safetensors  the exported weights; heads.safetensors beside a student's
     snapshots/         a student on its way: step-00000100.safetensors and its heads
     tokenizer/         what the model reads
+    predictions/       a fine-tuned run's answers, item by item
     checkpoint/        of an unfinished run
 
 Reading lists and curves needs no torch.
@@ -32,10 +33,19 @@ if TYPE_CHECKING:
     import torch
 
     from core.models.student import Student
+    from core.models.task_heads import TaskModel
     from core.models.teacher import Teacher
     from core.models.tokenizer import Tokenizer
 
-KINDS = {"teacher": config.TeacherSettings, "student": config.DistillSettings}
+KINDS = {
+    "teacher": config.TeacherSettings,
+    "student": config.DistillSettings,
+    "fine-tuned": config.FineTuneSettings,
+}
+ENCODERS = ("teacher", "student")  # kinds that have word vectors; the third answers one task
+# Settings that belong to the machine and to the onlooker, not to the experiment. What lies in the
+# folder of data is in the inputs' hashes.
+MAY_CHANGE = ("num_threads", "snapshots", "data", "also")
 SNAPSHOT = re.compile(r"step-(\d+)\.safetensors")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 SILENT_SEC = 600  # a live process that has said nothing for so long is taken for stuck
@@ -50,7 +60,7 @@ class RunInfo:
     """What a list of runs shows. `state` is running, interrupted, stopped, failed or finished."""
 
     name: str
-    kind: str  # "teacher" | "student"
+    kind: str  # "teacher" | "student" | "fine-tuned"
     state: str
     step: int
     steps: int
@@ -58,6 +68,8 @@ class RunInfo:
     objectives: tuple[str, ...]  # of a student; () for the text-only control and for teachers
     teacher: str  # run name; "" for teachers and text-only students
     library: str  # of a teacher
+    task: str = ""  # of a fine-tuned run
+    encoder: str = ""  # what was fine-tuned: a run, "minilm", a folder or hub name
 
 
 class RunFolder:
@@ -138,6 +150,8 @@ class RunFolder:
             objectives=tuple(getattr(settings, "objectives", ())),
             teacher=self.provenance.get("teacher", {}).get("name", ""),
             library=getattr(settings, "library", ""),
+            task=getattr(settings, "task", ""),
+            encoder=getattr(settings, "model", ""),
         )
 
     def metrics(self) -> list[dict]:
@@ -224,13 +238,17 @@ class RunFolder:
         tensors = load_file(path)
         return {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
 
-    def load_model(self) -> Teacher | Student:
+    def load_model(self) -> Teacher | Student | TaskModel:
         """The trained model in eval mode, on CPU."""
         from core.models.student import Student
         from core.models.teacher import Teacher
 
         sizes = self.provenance["model"]
-        if self.kind == "teacher":
+        if self.kind == "fine-tuned":
+            from core.models.task_heads import rebuilt_model
+
+            model = rebuilt_model(sizes)
+        elif self.kind == "teacher":
             model = Teacher(self.settings, sizes["vocab_size"], sizes["feature_size"])
         else:
             model = Student(self.settings.text, sizes["vocab_size"])
@@ -392,8 +410,7 @@ def _check_same(run: RunFolder, content: dict, provenance: dict) -> None:
     kept = {"kind": run.kind, "settings": _jsonable(config.as_dict(run.settings))}
     before, now = _flat(kept), _flat(content)
     differing = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
-    # They belong to the machine and to the onlooker, not to the experiment.
-    differing = [k for k in differing if k.rpartition(".")[2] not in ("num_threads", "snapshots")]
+    differing = [k for k in differing if k.rpartition(".")[2] not in MAY_CHANGE]
     if differing:
         shown = "; ".join(f"{_short(k)}: {before.get(k)} -> {now.get(k)}" for k in differing)
         raise RunError(
@@ -410,7 +427,8 @@ def _check_same(run: RunFolder, content: dict, provenance: dict) -> None:
 
 
 def _how_to_continue(run: RunFolder) -> str:
-    command = "train-teacher" if run.kind == "teacher" else "distill"
+    commands = {"teacher": "train-teacher", "student": "distill", "fine-tuned": "fine-tune"}
+    command = commands[run.kind]
     return f"Give the same `python -m core {command}` command again: it goes on where it stopped."
 
 
