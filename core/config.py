@@ -141,6 +141,9 @@ class DistillSettings:
     initialize_from: str = ""
     text: TextEncoderSettings = TextEncoderSettings()
     crd_negatives: str = "batch"  # "batch" | "queue"
+    # "live": the teacher reads the student's batch, words hidden, at each step; "cached": it has
+    # read the whole text once, nothing hidden. See core/training/teacher_states.py.
+    teacher_states: str = "live"
     mask_probability: float = 0.15
     mlm_weight: float = 1.0
     validation_fraction: float = 0.05

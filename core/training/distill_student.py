@@ -21,6 +21,7 @@ from core.records import EncoderOutput, TextBatch
 from core.training.batches import TextRows
 from core.training.loop import make_accelerator, seed_everything, train
 from core.training.provenance import provenance
+from core.training.teacher_states import TeacherStates, cached_states
 from core.training.train_teacher import open_run
 from core.training.vokens import Vokens, captioned_clips
 
@@ -53,9 +54,12 @@ def distill(settings: DistillSettings, progress=None) -> RunFolder:
     )
     run = open_run("student", settings, origin, tokenizer, accelerator)
     if run.status["state"] != "finished":
+        states = None
+        if settings.objectives and settings.teacher_states == "cached":
+            states = cached_states(teacher_run, teacher, corpus, tokenizer, accelerator, progress)
         student, objectives = new_student(settings, heads, tokenizer)
         rows = split_rows(settings, corpus, tokenizer)
-        task = StudentTask(student, teacher, objectives, weights, *rows, clips)
+        task = StudentTask(student, teacher, objectives, weights, *rows, clips, states)
         train(task, settings.training, run, accelerator, progress)
     return run
 
@@ -74,6 +78,7 @@ class StudentTask(nn.Module):
         train_rows: TextRows,
         held_out_rows: TextRows,
         clip_vectors: Tensor | None = None,
+        states: TeacherStates | None = None,
     ):
         super().__init__()
         self.student = student
@@ -82,6 +87,7 @@ class StudentTask(nn.Module):
         # saved, not synchronised, and never put into training mode.
         self._frozen = () if teacher is None else (teacher.eval().requires_grad_(False),)
         self._vokens = None if clip_vectors is None else Vokens(clip_vectors)
+        self._states = states
         self.weights = weights
         self.train_rows, self.held_out_rows = train_rows, held_out_rows
         self.num_rows, self.num_validation_rows = len(train_rows), len(held_out_rows)
@@ -94,12 +100,21 @@ class StudentTask(nn.Module):
         terms = {"mlm": mlm_loss(own.mlm_logits, text.labels)}
         if not self.objectives:
             return terms
-        with torch.no_grad():
-            theirs = self._frozen[0].encode_text(text, **self._asked)
+        theirs = self._taught(text)
         for name, objective in self.objectives.items():
             mask = None if objective.takes == "logits" else text.content_mask
             terms[name] = objective(*self._sides(objective.takes, own, theirs), mask)
         return terms
+
+    @torch.no_grad()
+    def _taught(self, text: TextBatch) -> EncoderOutput:
+        """What the teacher says of the batch, now or when it read the corpus."""
+        teacher = self._frozen[0]
+        if self._states is None:
+            return teacher.encode_text(text, **self._asked)
+        states = text.states.float()
+        vectors = teacher.text_projection(states) if self._asked["joint"] else None
+        return EncoderOutput(states, vectors)
 
     def _sides(
         self, takes: str, own: EncoderOutput, theirs: EncoderOutput
@@ -111,10 +126,18 @@ class StudentTask(nn.Module):
         return own.token_states, theirs.token_states
 
     def batch(self, rows: Sequence[int], places: np.ndarray, seed: tuple[int, ...]) -> TextBatch:
-        return self.train_rows.batch(rows, places, seed)
+        return self._with_states(self.train_rows, rows, places, seed)
 
     def validation_batch(self, rows: Sequence[int], seed: tuple[int, ...]) -> TextBatch:
-        return self.held_out_rows.batch(rows, np.arange(len(rows)), seed)
+        return self._with_states(self.held_out_rows, rows, np.arange(len(rows)), seed)
+
+    def _with_states(
+        self, source: TextRows, rows: Sequence[int], places: np.ndarray, seed: tuple[int, ...]
+    ) -> TextBatch:
+        text = source.batch(rows, places, seed)
+        if self._states is None:
+            return text
+        return self._states.beside(text, source.indices[np.asarray(rows)])
 
     def lengths(self) -> np.ndarray:
         return self.train_rows.lengths()
@@ -164,7 +187,23 @@ def objective_weights(settings: DistillSettings) -> dict[str, float]:
         raise SettingsError(
             f"Wanted crd_negatives batch or queue, found '{settings.crd_negatives}'."
         )
+    _check_teacher_states(settings)
     return dict(zip(names, settings.weights or (1.0,) * len(names)))
+
+
+def _check_teacher_states(settings: DistillSettings) -> None:
+    from core.losses.catalog import get_loss
+
+    if settings.teacher_states not in ("live", "cached"):
+        raise SettingsError(
+            f"Wanted teacher_states live or cached, found '{settings.teacher_states}'."
+        )
+    on_logits = [name for name in settings.objectives if get_loss(name).takes == "logits"]
+    if settings.teacher_states == "cached" and on_logits:
+        raise SettingsError(
+            f"'{on_logits[0]}' wants the teacher's logits at hidden words, and cached states are "
+            "of text with nothing hidden. Give: --set teacher_states=live"
+        )
 
 
 def find_teacher(settings: DistillSettings) -> RunFolder | None:

@@ -1,6 +1,6 @@
 """Train a teacher or a student of the tiny home in this process group.
 
-[torchrun --nproc_per_node 2] rank_run.py HOME teacher|student NAME ROWS_PER_PROCESS
+[torchrun --nproc_per_node 2] rank_run.py HOME teacher|student|student-of-cached NAME ROWS_PER_PROCESS
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ def main(home: str, kind: str, name: str, rows: str) -> None:
     if kind == "teacher":
         train_teacher(dataclasses.replace(TEACHER, name=name, text=text, training=training))
         return
+    live = kind == "student"
     student = DistillSettings(
         name=name,
         teacher=TEACHER.name,
         corpus=os.path.join(home, "corpus.txt"),
-        objectives=("nst", "crd", "regression", "soft_label"),
+        # Soft labels are no objective for cached states.
+        objectives=("nst", "crd", "regression", *["soft_label"] * live),
+        teacher_states="live" if live else "cached",
         text=text,
         training=training,
     )

@@ -27,7 +27,7 @@ def train(home: Path, kind: str, name: str, rows: int, launcher=()) -> RunFolder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["teacher", "student"])
+@pytest.mark.parametrize("kind", ["teacher", "student", "student-of-cached"])
 def test_two_ranks_have_the_losses_and_weights_of_one_process(in_tiny_home, kind):
     one = train(in_tiny_home, kind, f"one-{kind}", 32)
     two = train(in_tiny_home, kind, f"two-{kind}", 16, TWO)
