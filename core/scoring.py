@@ -238,6 +238,6 @@ def _ask(encoder: Encoder, slices: list[tuple[_Read, int, int]], method: str) ->
     labels[torch.arange(len(hidden)), columns] = wanted
     batch = TextBatch(batch.token_ids, batch.mask, batch.content_mask, labels).to(encoder.device)
     with torch.inference_mode():
-        logits = encoder.model.encode_text(batch, mlm=True).mlm_logits.float()  # [copies, V]
+        logits = encoder.model.asked_logits(batch).float()  # [copies, V]
         chosen = logits.gather(1, wanted.to(logits.device)[:, None])[:, 0]
         return (chosen - logits.logsumexp(dim=-1)).cpu().double().numpy()

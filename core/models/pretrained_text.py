@@ -64,6 +64,10 @@ class PretrainedText(nn.Module):
             raise ValueError("Wanted labels that mark the masked positions, found none.")
         return self._head(inputs_embeds=states[text.labels >= 0][None]).logits[0]
 
+    def asked_logits(self, text: TextBatch) -> Tensor:
+        """Logits [B, V] of rows with one label each: all that scoring asks for."""
+        return self.encode_text(text, mlm=True).mlm_logits
+
     @property
     def _head(self) -> nn.Module:
         """The whole model with a body that hands on the states it is given.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from core.config import TextEncoderSettings
 from core.models.text_encoder import TextEncoder
@@ -31,3 +31,7 @@ class Student(nn.Module):
     ) -> EncoderOutput:
         """Token states [B, L, H]; `mlm` adds logits [M, V] of the masked positions."""
         return self.text_encoder(text, mlm=mlm, all_states=all_states)
+
+    def asked_logits(self, text: TextBatch) -> Tensor:
+        """Logits [B, V] of rows with one label each: all that scoring asks for."""
+        return self.text_encoder.asked_logits(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from core.config import TeacherSettings
 from core.models.heads import ProjectionHead
@@ -57,6 +57,10 @@ class Teacher(nn.Module):
         if not joint:
             return output
         return replace(output, token_vectors=self.text_projection(output.token_states))
+
+    def asked_logits(self, text: TextBatch) -> Tensor:
+        """Logits [B, V] of rows with one label each: all that scoring asks for."""
+        return self.text_encoder.asked_logits(text)
 
     def encode_video(self, video: VideoBatch) -> VideoOutput:
         """Unit vectors of every step [B, T, D] and of the marked clip [B, D]."""

@@ -41,16 +41,8 @@ class TextEncoder(nn.Module):
 
     def forward(self, text: TextBatch, mlm: bool = False, all_states: bool = False):
         """EncoderOutput without token vectors; `mlm` gives logits [M, V] where labels stand."""
-        length = text.token_ids.shape[1]
-        if length > self.settings.max_tokens:
-            raise ValueError(
-                f"Wanted at most {self.settings.max_tokens} tokens, found {length}. "
-                "Encode with the model's max_tokens."
-            )
-        embedded = self.token_embedding(text.token_ids) + self.position_embedding.weight[:length]
-        states = self.dropout(self.embedding_norm(embedded))
+        states, attend = self._embed(text)
         history = [states]
-        attend = text.mask[:, None, None, :]
         for layer in self.layers:
             states = layer(states, attend)
             history.append(states)
@@ -60,6 +52,26 @@ class TextEncoder(nn.Module):
             mlm_logits=self.mlm_logits(states, text) if mlm else None,
             all_states=tuple(history) if all_states else None,
         )
+
+    def asked_logits(self, text: TextBatch) -> Tensor:
+        """Logits [B, V] of rows with one label each; the last layer runs at that place alone."""
+        states, attend = self._embed(text)
+        for layer in self.layers[:-1]:
+            states = layer(states, attend)
+        places = (text.labels >= 0).int().argmax(dim=1)
+        asked = self.layers[-1].at(states, attend, places)
+        return self.mlm_head(asked, self.token_embedding.weight)
+
+    def _embed(self, text: TextBatch) -> tuple[Tensor, Tensor]:
+        """States [B, L, H] before the first layer, and which keys may be seen."""
+        length = text.token_ids.shape[1]
+        if length > self.settings.max_tokens:
+            raise ValueError(
+                f"Wanted at most {self.settings.max_tokens} tokens, found {length}. "
+                "Encode with the model's max_tokens."
+            )
+        embedded = self.token_embedding(text.token_ids) + self.position_embedding.weight[:length]
+        return self.dropout(self.embedding_norm(embedded)), text.mask[:, None, None, :]
 
     def mlm_logits(self, states: Tensor, text: TextBatch) -> Tensor:
         """Logits [M, V] at the positions whose label is not -100, in reading order."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.models.linear import Linear
+from core.models.linear import Linear, linear
 
 
 class TransformerLayer(nn.Module):
@@ -39,8 +39,24 @@ class TransformerLayer(nn.Module):
         qkv = self.qkv(states).view(batch, length, 3, self.heads, hidden // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=attend)
-        seen = self.attention_output(seen.transpose(1, 2).reshape(batch, length, hidden))
-        states = self.attention_norm(states + self.dropout(seen))
+        return self._finish(states, seen.transpose(1, 2).reshape(batch, length, hidden))
+
+    def at(self, states: Tensor, attend: Tensor, places: Tensor) -> Tensor:
+        """The layer's output at one place of each row alone: places int64 [B] -> [B, H].
+
+        Keys and values are all it needs of the others, a fifth of the layer's work.
+        """
+        batch, length, hidden = states.shape
+        weight, bias = self.qkv.weight, self.qkv.bias
+        asked = states[torch.arange(batch, device=states.device), places]  # [B, H]
+        query = linear(asked, weight[:hidden], bias[:hidden]).view(batch, self.heads, 1, -1)
+        others = linear(states, weight[hidden:], bias[hidden:])
+        key, value = others.view(batch, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=attend)
+        return self._finish(asked, seen.reshape(batch, hidden))
+
+    def _finish(self, states: Tensor, seen: Tensor) -> Tensor:
+        states = self.attention_norm(states + self.dropout(self.attention_output(seen)))
         fed = self.down(F.gelu(self.up(states)))
         return self.output_norm(states + self.dropout(fed))
 

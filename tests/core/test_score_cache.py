@@ -39,11 +39,11 @@ def encoder(saved):
 @pytest.fixture
 def calls(encoder, monkeypatch) -> list[int]:
     """How many rows each call of the model had."""
-    seen, real = [], encoder.model.encode_text
+    seen, real = [], encoder.model.asked_logits
     monkeypatch.setattr(
         encoder.model,
-        "encode_text",
-        lambda batch, **how: seen.append(len(batch.token_ids)) or real(batch, **how),
+        "asked_logits",
+        lambda batch: seen.append(len(batch.token_ids)) or real(batch),
     )
     return seen
 

@@ -130,11 +130,11 @@ def test_the_lm_head_never_makes_more_logits_than_allowed(encoder, logits, monke
     wanted = score_texts(encoder, CONTEXTS, CHOICES)
     monkeypatch.setattr(scoring, "LOGITS_PER_BATCH", logits)
     seen = []
-    real = encoder.model.encode_text
+    real = encoder.model.asked_logits
     monkeypatch.setattr(
         encoder.model,
-        "encode_text",
-        lambda batch, mlm: seen.append((batch.labels >= 0).sum().item()) or real(batch, mlm),
+        "asked_logits",
+        lambda batch: seen.append((batch.labels >= 0).sum().item()) or real(batch),
     )
     found = score_texts(encoder, CONTEXTS, CHOICES)
     assert max(seen) <= max(1, logits // encoder.tokenizer.vocab_size)

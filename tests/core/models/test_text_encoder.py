@@ -10,6 +10,7 @@ import torch
 from core.config import SettingsError, TextEncoderSettings
 from core.models.text_encoder import TextEncoder, initialize_text_encoder
 from core.models.tokenizer import load_tokenizer, packaged_minilm, prune_vocabulary
+from core.records import TextBatch
 
 TINY = TextEncoderSettings(
     num_layers=2, hidden_size=32, num_heads=4, intermediate_size=64, max_tokens=24
@@ -139,3 +140,16 @@ def test_a_model_of_another_kind_is_refused(tokenizer, tmp_path):
     DistilBertConfig(n_layers=1).save_pretrained(tmp_path)
     with pytest.raises(SettingsError, match="type 'distilbert'"):
         initialize_text_encoder(TextEncoder(TINY, 10), str(tmp_path), tokenizer)
+
+
+def test_asked_logits_are_those_of_the_whole_pass():
+    torch.manual_seed(0)
+    encoder = TextEncoder(TINY, 50).eval()
+    ids = torch.randint(0, 50, (5, 9))
+    mask = torch.arange(9) < torch.tensor([9, 7, 4, 9, 3])[:, None]
+    labels = torch.full_like(ids, -100)
+    labels[torch.arange(5), torch.tensor([8, 0, 3, 4, 1])] = torch.tensor([3, 0, 7, 49, 2])
+    text = TextBatch(ids, mask, mask, labels)
+    with torch.no_grad():
+        wanted = encoder(text, mlm=True).mlm_logits
+        torch.testing.assert_close(encoder.asked_logits(text), wanted)
