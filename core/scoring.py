@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 METHODS = ("PLL", "PLL-word-l2r")
 NORMS = ("sum", "token", "char")
-TOKENS_PER_BATCH = 8192  # padded, over all copies of a chunk
+TOKENS_PER_BATCH = 2048  # padded, over all copies of a chunk: stays in a CPU's cache
+TOKENS_PER_GPU_BATCH = 2**16
 LOGITS_PER_BATCH = 2**23  # copies times vocabulary: 32 MB
 
 
@@ -187,7 +188,8 @@ def _log_probs(encoder: Encoder, read: Sequence[_Read], method: str) -> list[np.
     found = [np.zeros(len(row.scored)) for row in read]
     order = sorted(range(len(read)), key=lambda text: read[text].width)  # less padding
     sizes = [(text, read[text].width + encoder.tokenizer.frame_size) for text in order]
-    for chunk in _chunks([(t, len(read[t].scored), size) for t, size in sizes], _most(encoder)):
+    texts = [(text, len(read[text].scored), size) for text, size in sizes]
+    for chunk in _chunks(texts, *_bounds(encoder)):
         values = _ask(encoder, [(read[t], first, last) for t, first, last in chunk], method)
         parts = np.split(values, np.cumsum([last - first for _, first, last in chunk])[:-1])
         for (text, first, last), part in zip(chunk, parts):
@@ -195,19 +197,22 @@ def _log_probs(encoder: Encoder, read: Sequence[_Read], method: str) -> list[np.
     return found
 
 
-def _most(encoder: Encoder) -> int:
-    """How many copies a chunk may have, whatever their length: each asks for all words."""
-    return max(1, LOGITS_PER_BATCH // encoder.tokenizer.vocab_size)
+def _bounds(encoder: Encoder) -> tuple[int, int]:
+    """How many tokens and how many copies a chunk may have: each copy asks for all words."""
+    tokens = TOKENS_PER_BATCH if encoder.device == "cpu" else TOKENS_PER_GPU_BATCH
+    return tokens, max(1, LOGITS_PER_BATCH // encoder.tokenizer.vocab_size)
 
 
-def _chunks(texts: list[tuple[int, int, int]], most: int) -> Iterator[list[tuple[int, int, int]]]:
+def _chunks(
+    texts: list[tuple[int, int, int]], most_tokens: int, most_copies: int
+) -> Iterator[list[tuple[int, int, int]]]:
     """Slices (text, first, last) of copies, in chunks of bounded padded size and number.
 
     `texts` are (text, copies, tokens of each); their tokens never fall.
     """
     chunk, count = [], 0
     for text, copies, tokens in texts:
-        limit = max(1, min(most, TOKENS_PER_BATCH // tokens))
+        limit = max(1, min(most_copies, most_tokens // tokens))
         first = 0
         while first < copies:
             if count >= limit:

@@ -50,7 +50,7 @@ def one_at_a_time(encoder, context: str, choice: str, method: str) -> list[float
 
 
 @pytest.mark.parametrize("method", scoring.METHODS)
-@pytest.mark.parametrize("bound", [1, 40, 8192])  # padded tokens: one copy a chunk, few, all
+@pytest.mark.parametrize("bound", [1, 40, 2048])  # padded tokens: one copy a chunk, few, all
 def test_batched_scores_are_those_of_single_copies(encoder, method, bound, monkeypatch):
     monkeypatch.setattr(scoring, "TOKENS_PER_BATCH", bound)
     found = score_texts(encoder, CONTEXTS, CHOICES, method)
