@@ -195,3 +195,37 @@ class ProbeItem:
     choices: tuple[str, ...]
     label: int
     metadata: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class PointSet:
+    """Points of the embedding space, one row each. Two sets of one `rows_hash` have the same
+    points in the same order, as different runs or layers see them."""
+
+    path: Path
+    source: str  # where the texts or clips came from: "demo", a library, a text file's name
+    kind: str  # "tokens" | "words" | "clips" | "seconds"
+    run: str
+    layer: str  # "joint", or the number of a hidden layer: "0" the embeddings, "1" the first
+    hash: str  # of all that decides the vectors, hex
+    rows_hash: str
+    made_from: dict  # hashes of encoder, alignment, text, …; and the settings
+    vectors: np.ndarray  # f16 [N, D] unit, memory-mapped
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """A map: a place in the plane for each point of a set."""
+
+    method: str  # "pca" | "umap" | "tsne", with "-shared" when placed on the reference's map
+    coordinates: np.ndarray  # f32 [N, 2]
+    parameters: dict  # seed, reference, size of the fitted sample, …
+    trustworthiness: float  # in [0, 1]: are neighbours on the map neighbours in the space?
+    neighbour_preservation: float  # in [0, 1]: share of the space's neighbours kept on the map
+    quality_queries: int  # points that the two figures were measured on
+    quality_neighbours: int  # k of the two figures
+    sample: np.ndarray | None = None  # int64 rows a map was fitted on; None for all of them
+    axes: np.ndarray | None = None  # f32 [2, D + 1] of PCA: components, and what to add
