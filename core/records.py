@@ -187,13 +187,37 @@ class Grounding:
 
 @dataclass(frozen=True)
 class ProbeItem:
-    """A forced choice between texts. `choices[label]` is right."""
+    """A forced choice between texts. `choices[label]` is right; None where no answer is published."""
 
     item_id: str
     task: str
     context: str
     choices: tuple[str, ...]
-    label: int
+    label: int | None
+    metadata: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TextItem:
+    """A text, or a pair of texts, with its class."""
+
+    item_id: str
+    task: str
+    text: str
+    second_text: str  # "" where the task asks about one text
+    label: int | None  # place in the task's labels; None where no answer is published
+    metadata: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SpanItem:
+    """A question about a context, and the spans of it that were given as answers."""
+
+    item_id: str
+    task: str
+    question: str
+    context: str
+    answers: tuple[tuple[str, int], ...]  # text and first character; () where it has no answer
     metadata: dict = field(default_factory=dict)
 
 
