@@ -6,7 +6,7 @@ windows that overlap, so that no answer is out of reach.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from core.records import TextBatch
 
 MAX_QUESTION_PIECES = 64  # as BERT's SQuAD script
 NOT_LABELLED = -1
+TOKENS_PER_BATCH = 8192  # padded; bounds the memory of asking, whatever the texts
 
 
 class PairRows:
@@ -62,6 +63,19 @@ def fitted(one: list[int], two: list[int], room: int) -> tuple[list[int], list[i
     else:
         cut_two += from_longer
     return one[: len(one) - cut_one], two[: len(two) - cut_two]
+
+
+def length_batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Row numbers, short ones together, in batches of bounded padded size."""
+    order = np.argsort(lengths, kind="stable")
+    padded = np.asarray(lengths)[order] + 4  # with the special tokens around
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and padded[end] * (end + 1 - start) <= TOKENS_PER_BATCH:
+            end += 1
+        yield order[start:end]
+        start = end
 
 
 # ---- classes and choices ---------------------------------------------------------------------------
@@ -122,6 +136,17 @@ def labels_of(items: Sequence) -> np.ndarray:
     return np.array(
         [NOT_LABELLED if item.label is None else item.label for item in items], dtype=np.int64
     )
+
+
+def group_of(item) -> str:
+    """What an item shares with others, so that it must not stand on both sides of a split.
+
+    A pair's longer text (TRACIE's story, a premise with several hypotheses), a choice's and a
+    span's context; the text itself where there is nothing else.
+    """
+    if hasattr(item, "text"):
+        return max(item.text, item.second_text, key=len)
+    return item.context or item.item_id
 
 
 # ---- spans ------------------------------------------------------------------------------------------
