@@ -223,6 +223,43 @@ class GroundSettings:
 
 
 @dataclass(frozen=True)
+class ProjectSettings:
+    """Points of the embedding space and their maps."""
+
+    sources: tuple[str, ...] = ("demo",)  # "demo" (its corpus), text files, or a library (captions)
+    name: str = ""  # of the source on the page; default: the library's or the files' names
+    kinds: tuple[str, ...] = ("tokens",)  # tokens | words | clips | seconds
+    runs: tuple[str, ...] = ()  # run names; () = a finished teacher and its students
+    layer: str = "joint"  # or a hidden layer: 0 the embeddings, 1 the first, …
+    methods: tuple[str, ...] = ("pca", "umap")  # pca | umap | tsne
+    limit: int = 50_000  # most points of a set; of a longer text, paragraphs are drawn by lot
+    seed: int = 0
+    parallel: bool = False  # UMAP on all cores: faster, and no two runs alike
+    fit_points: int = 20_000  # UMAP is fitted on so many; the others are placed between them
+    tsne_points: int = 10_000  # t-SNE's, whose cost grows faster
+    neighbours: int = 15  # of UMAP
+    min_dist: float = 0.1  # of UMAP
+    perplexity: float = 30.0  # of t-SNE
+    clustering: str = "kmeans"  # "kmeans" | "hdbscan"
+    clusters: int = 0  # of k-means; 0 = by the number of points
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """A task asked of models without training them for it."""
+
+    task: str = "demo_physics"
+    models: tuple[str, ...] = ()  # runs, folders or hub names; () = every finished run
+    method: str = "PLL-word-l2r"
+    norm: str = "sum"
+    split: str = ""  # "" = the task's evaluation split
+    data: str = ""  # folder of the tasks' files, or "hub"; "" = VIDLANKD_DATA
+    limit: int = 0  # a sample of so many items; 0 = all
+    seed: int = 0  # of the sample
+    slice: tuple[str, ...] = ()  # "key=value" of the items' metadata; all must hold
+
+
+@dataclass(frozen=True)
 class DemoSettings:
     videos: int = 360
     size: int = 256  # pixels, square

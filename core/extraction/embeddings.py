@@ -47,7 +47,7 @@ def embed(settings: EmbedSettings, progress: Progress | None = None) -> None:
     students = [run for run in runs if run.kind == "student"]
     total = len(teachers) + len(students)
     for number, teacher in enumerate(teachers):
-        inside = _part_of(progress, number, total)
+        inside = part_of(progress, number, total)
         embed_videos(settings.library, teacher, settings.batch_size, inside)
     for number, run in enumerate(students, start=len(teachers)):
         progress(1000 * number, 1000 * total, f"align {run.name}")
@@ -55,7 +55,7 @@ def embed(settings: EmbedSettings, progress: Progress | None = None) -> None:
     progress(1000 * total, 1000 * total, "embedded")
 
 
-def _part_of(progress: Progress, number: int, total: int) -> Progress:
+def part_of(progress: Progress, number: int, total: int) -> Progress:
     """A stage's own progress as one of `total` equal parts of the whole."""
 
     def inside(done: int, parts: int, message: str) -> None:
