@@ -53,7 +53,8 @@ def main() -> None:
             raise
         print_error(str(error))
         # Ctrl-C in training is answered there: what was learned is saved.
-        sys.exit(130 if type(error).__name__ == "TrainingStopped" else 2)
+        stopped = type(error).__name__ in ("TrainingStopped", "ScoringStopped")
+        sys.exit(130 if stopped else 2)
 
 
 def is_expected(error: Exception) -> bool:
@@ -308,25 +309,65 @@ def ground(
 
 @app.command()
 def probe(
-    runs: Runs = None,
-    tasks: Annotated[
-        list[str] | None, typer.Option("--task", help="demo_physics or demo_time.")
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Further models.")
     ] = None,
-    method: Annotated[str, typer.Option(help="PLL-word-l2r or PLL.")] = "PLL-word-l2r",
-    norm: Annotated[str, typer.Option(help="sum, token or char.")] = "sum",
+    task: Annotated[str | None, typer.Option(help="piqa, tracie-uniform, demo_physics, …")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", "--run", help="A run, folder or hub name; may be repeated."),
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="PLL-word-l2r or PLL.")] = None,
+    norm: Annotated[str | None, typer.Option(help="sum, token or char.")] = None,
+    split: Annotated[str | None, typer.Option(help="Default: the task's evaluation split.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the tasks' files, or 'hub'.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only a sample of so many items.")] = None,
+    seed: Seed = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option("--slice", metavar="KEY=VALUE", help="Only such items; may be repeated."),
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures here.")
+    ] = None,
+    csv_path: Annotated[
+        Path | None, typer.Option("--csv", help="Write every item's answers here.")
+    ] = None,
+    assignments: Set = None,
 ) -> None:
-    """Measure what runs know of the demo world's facts: forced choice and a linear probe."""
-    from core.analysis import probing
-    from core.models.run_folder import list_runs
+    """Ask models a task without training them for it, and compare them on the same items.
 
-    names = list(runs or [run.name for run in list_runs() if run.state == "finished"])
-    rows = [
-        (name, task, *probing.table_cells(figures))
-        for name in names
-        for task, figures in probing.probe_run(name, tasks or probing.TASKS, method, norm).items()
-    ]
-    columns = ("run", "task", "accuracy", "calibrated", "chance", "probe", "control")
-    print_table(columns, rows, empty="No finished runs yet: python -m core train-teacher")
+    Scores are kept: what was computed once is never computed again.
+    """
+    names = [name for given in [*(models or []), *(more or [])] for name in given.split(",")]
+    settings = settings_of(
+        config.ProbeSettings,
+        assignments=assignments,
+        task=task,
+        models=tuple(names) or None,
+        method=method,
+        norm=norm,
+        split=split,
+        data=data,
+        limit=limit,
+        seed=seed,
+        slice=tuple(slices) if slices else None,
+    )
+    from core import zero_shot
+    from core.analysis import probe_report
+
+    with progress_bar("probe") as progress:
+        report = zero_shot.probe(settings, progress)
+    say(f"[bold]{escape(probe_report.title(report))}[/]")
+    print_table(*probe_report.score_rows(report), empty="")
+    if len(report.pairs):
+        say("")
+        print_table(*probe_report.pair_rows(report), empty="")
+    say(probe_report.effort(report))
+    if json_path:
+        probe_report.write_json(report, json_path)
+    if csv_path:
+        probe_report.write_csv(report, csv_path)
 
 
 @app.command()
@@ -398,10 +439,14 @@ def print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]], empty: st
     if not rows:
         say(empty)
         return
-    table = Table(*columns, box=None)
+    table = Table(box=None)
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
-    Console().print(table)
+    # A file or pipe has no width: there nothing is to be cut.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+    Console(width=width).print(table)
 
 
 @contextmanager

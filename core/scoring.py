@@ -71,7 +71,7 @@ def score_texts(
     empty choice, SettingsError for an unknown method, PretrainedError without an LM head.
     """
     method = checked_method(method)
-    _check_norm(norm)
+    norm = checked_norm(norm)
     if len(contexts) != len(choices):
         raise ScoringError(f"Wanted a context per item, found {len(contexts)} for {len(choices)}.")
     pairs = [(context, text) for context, texts in zip(contexts, choices) for text in texts]
@@ -94,7 +94,7 @@ def score_pairs(encoder: Encoder, pairs: Sequence[tuple[str, str]], method: str)
 
 def normed(scored: TextScore | np.ndarray, text: str, norm: str) -> float:
     """The sum of a text's log probabilities over 1, its scored pieces or its characters."""
-    _check_norm(norm)
+    norm = checked_norm(norm)
     log_probs = getattr(scored, "log_probs", scored)
     size = {"sum": 1, "token": len(log_probs), "char": len(text)}[norm]
     return float(log_probs.sum() / size)
@@ -108,14 +108,17 @@ def checked_method(name: str) -> str:
     raise SettingsError(f"Wanted the method {' or '.join(METHODS)}, found '{name}'.")
 
 
-def _check_norm(norm: str) -> None:
-    if norm not in NORMS:
-        raise SettingsError(f"Wanted the norm {', '.join(NORMS)}, found '{norm}'.")
+def checked_norm(name: str) -> str:
+    """The norm, in lower case. Raises SettingsError for another than NORMS."""
+    if name.lower() not in NORMS:
+        raise SettingsError(f"Wanted the norm {', '.join(NORMS)}, found '{name}'.")
+    return name.lower()
 
 
 def check_head(encoder: Encoder) -> None:
     """Raises PretrainedError for a model that came without a masked-LM head."""
-    if not getattr(encoder.model, "has_mlm_head", True):
+    asked = hasattr(encoder.model, "asked_logits")
+    if not getattr(encoder.model, "has_mlm_head", asked):
         from core.models.pretrained_text import no_mlm_head
 
         raise no_mlm_head(encoder.name)

@@ -18,7 +18,7 @@ FLOORS = [
     {"core.extraction.pictures", "core.extraction.video_file", "core.extraction.decoding"},
     {"core.data", "core.feature_cache"},
     {"core.extraction", "core.inference", "core.scoring", "core.score_cache", "core.analysis"},
-    {"core.training", "core.microscope_states"},
+    {"core.training", "core.microscope_states", "core.zero_shot"},
     {"core.cli", "core.demo", "core.__main__"},
     {"app"},
     {"pages"},

@@ -98,12 +98,15 @@ def is_fresh(run, task: str, method="PLL-word-l2r", norm="sum", bootstrap: int =
 
 
 def _figures(encoder, items: list[ProbeItem], method: str, norm: str, bootstrap: int) -> dict:
-    from core.scoring import score_texts
+    from core.score_cache import score_items
+    from core.scoring import normed
 
-    scored = score_texts(
-        encoder, [i.context for i in items], [i.choices for i in items], method, norm
-    )
-    choice = forced_choice.judge(items, [[s.score for s in row] for row in scored], bootstrap)
+    scored = score_items(encoder, items, method)
+    scores = [
+        [normed(score, text, norm) for score, text in zip(row, item.choices)]
+        for row, item in zip(scored, items)
+    ]
+    choice = forced_choice.judge(items, scores, bootstrap)
     probe = fact_probe.probe_facts(
         subject_states(encoder, items),
         [i.metadata["family"] for i in items],
