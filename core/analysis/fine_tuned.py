@@ -298,16 +298,24 @@ def seeds_summary(
     task: str, runs: Sequence[str] = (), samples: int = SAMPLES
 ) -> list[SeedsSummary]:
     """Each experiment on a task, in order of the runs; all finished ones without `runs`."""
+    found = by_experiment(runs or fine_tuned_runs())
+    return [_summary(group, samples) for group in found if group[0].task == task]
+
+
+def fine_tuned_runs() -> list[str]:
     from core.models.run_folder import list_runs
 
-    names = runs or [r.name for r in list_runs() if r.kind == "fine-tuned"]
-    by_experiment: dict[tuple, list[TaskAnswers]] = {}
-    for name in names:
+    return [run.name for run in list_runs() if run.kind == "fine-tuned"]
+
+
+def by_experiment(runs: Sequence[str]) -> list[list[TaskAnswers]]:
+    """All that the runs answered: a list for each experiment, task and split, seed by seed."""
+    found: dict[tuple, list[TaskAnswers]] = {}
+    for name in runs:
         for answers in all_predictions(name):
-            if answers.task == task:
-                key = (experiment_of(name), answers.split)
-                by_experiment.setdefault(key, []).append(answers)
-    return [_summary(name, group, samples) for (name, _), group in by_experiment.items()]
+            key = (experiment_of(name), answers.task, answers.split)
+            found.setdefault(key, []).append(answers)
+    return [sorted(group, key=lambda answers: answers.seed) for group in found.values()]
 
 
 def experiment_of(run_name: str) -> str:
@@ -316,14 +324,14 @@ def experiment_of(run_name: str) -> str:
     return base if dash and seed.isdigit() else run_name
 
 
-def _summary(experiment: str, group: list[TaskAnswers], samples: int) -> SeedsSummary:
+def _summary(group: list[TaskAnswers], samples: int) -> SeedsSummary:
     found = [figures(answers, samples) for answers in group]
     headline = next(iter(found[0]))
     values = [each[headline] for each in found]
     middle = sorted(values, key=lambda v: v.value)[(len(values) - 1) // 2]
     first, commonest = group[0], commonest_share(group[0])
     return SeedsSummary(
-        experiment=experiment,
+        experiment=experiment_of(first.run),
         encoder=first.encoder,
         task=first.task,
         split=first.split,
@@ -355,6 +363,88 @@ def median_figures(group: Sequence[TaskAnswers], samples: int = SAMPLES) -> dict
     }
 
 
-def as_rows(summaries: Sequence[SeedsSummary]) -> list[dict]:
-    """Plain rows for a table, CSV or JSON."""
-    return [{**asdict(s), "seeds": list(s.seeds)} for s in summaries]
+# ---- for screens and files --------------------------------------------------------------------------
+
+COLUMNS = ("experiment", "task", "median", "95 %", "seeds", "collapsed", "no better", "commonest")
+
+
+def report(runs: Sequence[str], samples: int = SAMPLES) -> dict:
+    """Everything about these runs as plain values: experiments, figures, categories, notes."""
+    groups = by_experiment(runs)
+    found = {"experiments": [], "figures": [], "categories": [], "notes": []}
+    for group in groups:
+        summary = asdict(_summary(group, samples))
+        found["experiments"].append({**summary, "seeds": list(summary["seeds"])})
+        about = {key: summary[key] for key in ("experiment", "task", "split")}
+        for name, figure in median_figures(group, samples).items():
+            values = {"median": figure.value, "lowest": figure.low, "highest": figure.high}
+            found["figures"].append({**about, "figure": name, **values})
+        if rows := median_categories(group):
+            found["categories"] += [{**about, **row} for row in rows]
+            found["notes"].append(task_metrics.diagnostics_note(len(group[0].labels)))
+    found["notes"] = list(dict.fromkeys(found["notes"]))
+    return found
+
+
+def median_categories(group: Sequence[TaskAnswers]) -> list[dict]:
+    """Each category's medians over seeds."""
+    seeds = [category_scores(answers) for answers in group]
+    return [
+        {
+            "category": row[0].category,
+            "items": row[0].items,
+            "accuracy": float(np.median([score.accuracy for score in row])),
+            "matthews": float(np.median([score.matthews for score in row])),
+        }
+        for row in zip(*seeds)
+    ]
+
+
+def tables(found: dict) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """Title, columns and rows of each table of a report, in per cent, as a person reads them."""
+    shown = [("Headline over the seeds", COLUMNS, [_headline(e) for e in found["experiments"]])]
+    columns = ("experiment", "task", "figure", "median", "seeds' range")
+    rows = [
+        (f["experiment"], f["task"], f["figure"], _percent(f["median"]), _range(f))
+        for f in found["figures"]
+    ]
+    shown.append(("All figures", columns, rows))
+    if found["categories"]:
+        columns = ("experiment", "category", "items", "accuracy", "Matthews")
+        rows = [
+            (
+                c["experiment"],
+                c["category"],
+                str(c["items"]),
+                _percent(c["accuracy"]),
+                _percent(c["matthews"]),
+            )
+            for c in found["categories"]
+        ]
+        shown.append(("By category", columns, rows))
+    return shown
+
+
+def _headline(e: dict) -> tuple[str, ...]:
+    template = (
+        "" if e["template_prior"] is None else f", by template {_percent(e['template_prior'])}"
+    )
+    count = len(e["seeds"])
+    return (
+        e["experiment"],
+        f"{e['task']} {e['split']}, n = {e['items']:,}, {e['figure']}",
+        _percent(e["median"]),
+        f"{_percent(e['low'])}–{_percent(e['high'])}",
+        f"{_percent(e['lowest'])}–{_percent(e['highest'])}",
+        f"{e['collapsed']} of {count}",
+        f"{e['no_better']} of {count}",
+        _percent(e["commonest"]) + template,
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _range(figure: dict) -> str:
+    return f"{_percent(figure['lowest'])}–{_percent(figure['highest'])}"

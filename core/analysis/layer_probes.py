@@ -191,3 +191,29 @@ def as_rows(probes: Sequence[LayerProbe]) -> list[dict]:
         }
         for p in probes
     ]
+
+
+COLUMNS = ("layer", "accuracy", "95 %", "control", "selectivity", "code", "compression")
+
+
+def title(content: dict) -> str:
+    return (
+        f"{content['model']} on {content['task']}, {content['split']}: {content['train_items']:,} "
+        f"items to learn from, {content['items']:,} asked, majority {100 * content['majority']:.1f}"
+    )
+
+
+def table_rows(content: dict) -> list[tuple[str, ...]]:
+    """Rows of COLUMNS for what `probe_model` kept: shares in per cent, code in bits."""
+    return [
+        (
+            str(row["layer"]) if row["layer"] else "0 (embeddings)",
+            f"{100 * row['accuracy']:.1f}",
+            f"{100 * row['low']:.1f}–{100 * row['high']:.1f}",
+            f"{100 * row['control']:.1f}",
+            f"{100 * row['selectivity']:.1f}",
+            f"{row['code_bits']:,.0f} of {row['uniform_bits']:,.0f}",
+            f"{row['compression']:.2f}",
+        )
+        for row in content["layers"]
+    ]

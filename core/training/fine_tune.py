@@ -72,6 +72,33 @@ def fine_tune(settings: FineTuneSettings, progress=None) -> RunFolder:
     return run
 
 
+def fine_tune_seeds(
+    settings: FineTuneSettings, models: Sequence[str], seeds: Sequence[int], progress=None
+) -> list[str]:
+    """Fine-tune every model with every seed, one after another, and return the runs' names.
+
+    What is finished is passed over, so that the same call goes on after an interruption.
+    """
+    progress = progress or (lambda *_: None)
+    pairs = [(model, seed) for model in models for seed in seeds]
+    finished = []
+    for number, (model, seed) in enumerate(pairs):
+        name = settings.name and f"{settings.name}-{model_label(model)}"
+        one = dataclasses.replace(
+            settings,
+            name=name,
+            model=model,
+            training=dataclasses.replace(settings.training, seed=seed),
+        )
+
+        def inside(done: int, total: int, message: str = "", number=number, one=one) -> None:
+            shown = f"{model_label(one.model)}, seed {one.training.seed}: {message}"
+            progress(1000 * number + 1000 * done // max(1, total), 1000 * len(pairs), shown)
+
+        finished.append(fine_tune(one, inside).name)
+    return finished
+
+
 class FineTuneTask(nn.Module):
     """One loss: the cross-entropy of the right class, choice, or first and last piece."""
 
