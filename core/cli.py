@@ -14,6 +14,7 @@ imported inside it, so that `--help` answers at once.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -368,6 +369,93 @@ def probe(
         probe_report.write_json(report, json_path)
     if csv_path:
         probe_report.write_csv(report, csv_path)
+
+
+@app.command("fine-tune")
+def fine_tune(
+    task: Annotated[str | None, typer.Option(help="tracie-uniform, sst2, piqa, squad-v2, …")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", "--model", help="A run, 'minilm', a folder or hub name."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Several: one may collapse.")] = "0,1,2",
+    data: Annotated[str | None, typer.Option(help="Folder of the tasks' files, or 'hub'.")] = None,
+    train_split: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
+    split: Annotated[str | None, typer.Option(help="Default: the task's evaluation split.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Learn from a sample of so many.")] = None,
+    name: Annotated[str | None, typer.Option(help="Begin of the runs' names.")] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures here.")
+    ] = None,
+    assignments: Set = None,
+) -> None:
+    """Train encoders for a task, each with several seeds, and judge their answers."""
+    settings = settings_of(
+        config.FineTuneSettings,
+        assignments=assignments,
+        task=task,
+        data=data,
+        train_split=train_split,
+        evaluate_split=split,
+        limit=limit,
+        name=name,
+    )
+    from core.analysis import fine_tuned
+    from core.training.fine_tune import fine_tune_seeds
+
+    names = [part for given in models or [settings.model] for part in given.split(",")]
+    numbers = config.parsed("seeds", seeds, tuple[int, ...])
+    with progress_bar("fine-tune") as progress:
+        runs = fine_tune_seeds(settings, names, numbers, progress)
+    report = fine_tuned.report(runs)
+    for title, columns, rows in fine_tuned.tables(report):
+        say(f"[bold]{escape(title)}[/]")
+        print_table(columns, rows, empty="")
+    for note in report["notes"]:
+        say(escape(note))
+    if json_path:
+        json_path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+@app.command("layer-probe")
+def layer_probe(
+    task: Annotated[str | None, typer.Option(help="A classification task: sst2, qnli, …")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", "--model", help="A run, 'minilm', a folder or hub name."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the tasks' files, or 'hub'.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Learn from a sample of so many.")] = None,
+    pooling: Annotated[str | None, typer.Option(help="mean or cls.")] = None,
+    seed: Seed = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures here.")
+    ] = None,
+    assignments: Set = None,
+) -> None:
+    """Read a task off the frozen states of every layer, with a control task and code lengths."""
+    settings = settings_of(
+        config.LayerProbeSettings,
+        assignments=assignments,
+        task=task,
+        data=data,
+        limit=limit,
+        pooling=pooling,
+        seed=seed,
+    )
+    from core.analysis import layer_probes
+    from core.extraction.layer_states import probe_model
+
+    names = [part for given in models or [] for part in given.split(",")]
+    if not names:
+        raise config.SettingsError("Wanted a model. Give: --models demo-teacher,minilm")
+    with progress_bar("layer-probe") as progress:
+        found = [probe_model(name, settings, progress) for name in names]
+    for content in found:
+        say(f"[bold]{escape(layer_probes.title(content))}[/]")
+        print_table(layer_probes.COLUMNS, layer_probes.table_rows(content), empty="")
+    if json_path:
+        json_path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 @app.command()

@@ -345,6 +345,11 @@ def apply_overrides(settings, assignments: list[str]):
     return settings
 
 
+def parsed(name: str, text: str, kind):
+    """A flag's text as a value of this kind, such as tuple[int, ...]. Raises SettingsError."""
+    return _parse(text, kind, name)
+
+
 def as_dict(settings) -> dict:
     """Plain nested dict, for settings.json."""
     return dataclasses.asdict(settings)

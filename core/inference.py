@@ -21,7 +21,7 @@ import numpy as np
 
 from core.analysis import alignment
 from core.analysis.alignment import unit
-from core.models.run_folder import RunError, RunFolder
+from core.models.run_folder import ENCODERS, RunError, RunFolder
 from core.models.tokenizer import EncodedText
 from core.records import Token, TokenEmbeddings
 
@@ -42,6 +42,11 @@ class Encoder:
     def __init__(self, run: RunFolder, device: str | None = None):
         import torch
 
+        if run.kind not in ENCODERS:
+            raise RunError(
+                f"Run '{run.name}' is an encoder fine-tuned for '{run.settings.task}' and only "
+                f"answers that. Choose what it was made from: '{run.settings.model}'."
+            )
         self.run = run
         self.name, self.kind = run.name, run.kind
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
