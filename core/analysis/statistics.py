@@ -191,6 +191,19 @@ def _drawn_means(sums, counts, samples: int, generator) -> np.ndarray:
     return means
 
 
+def design_effect(values: np.ndarray, clusters: Sequence[Hashable]) -> float:
+    """How much larger the variance of the mean of `values` [n] is for clusters that stay whole.
+
+    n over this is the number of independent values that would tell as much (Kish 1965, chapter
+    5); 1 without clusters, and for values that are all the same.
+    """
+    values = np.asarray(values, np.float64)
+    residuals = values - values.mean()
+    _, membership = np.unique(np.asarray(clusters, str), return_inverse=True)
+    alone = (residuals**2).sum()
+    return float((np.bincount(membership, residuals) ** 2).sum() / alone) if alone else 1.0
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values, in the given order (Holm 1979)."""
     from statsmodels.stats.multitest import multipletests

@@ -9,6 +9,7 @@ from scipy import stats
 from core.analysis.statistics import (
     cluster_bootstrap,
     cluster_bootstrap_test,
+    design_effect,
     holm,
     mcnemar_exact,
     mean_interval,
@@ -166,3 +167,10 @@ def test_too_few_discordant_items_can_show_nothing():
     assert np.isnan(minimum_detectable_effect(100, 0.02))
     assert np.isnan(minimum_detectable_effect(100, 0.0))
     assert minimum_detectable_effect(10_000, 0.2) < minimum_detectable_effect(1000, 0.2)
+
+
+def test_copies_count_once_in_the_design_effect():
+    values = np.random.default_rng(2).normal(size=40)
+    assert design_effect(values, range(40)) == pytest.approx(1.0)
+    assert design_effect(np.repeat(values, 5), np.repeat(range(40), 5)) == pytest.approx(5.0)
+    assert design_effect(np.ones(4), [0, 0, 1, 1]) == 1.0
