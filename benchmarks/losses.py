@@ -27,6 +27,7 @@ ROWS, LENGTH, HIDDEN, JOINT, CRD_SIZE, VOCABULARY = 32, 128, 512, 256, 128, 30_5
 def main() -> None:
     torch.manual_seed(0)
     against_loops()
+    crd_over_tokens()
     beside_the_student()
 
 
@@ -86,6 +87,34 @@ def gradient(loss: Callable, student: Tensor, teacher: Tensor, mask: Tensor) -> 
     return states.grad
 
 
+def crd_over_tokens() -> None:
+    """CRD's pairs grow with the square of the tokens, its memory with the tokens alone."""
+    table = []
+    for rows in (16, 64, 128):
+        student, teacher = torch.randn(2, rows, LENGTH, CRD_SIZE)
+        mask = torch.ones(student.shape[:2], dtype=torch.bool)
+        run = measure(functools.partial(gradient, crd_alone, student, teacher, mask))
+        pairs = (rows * LENGTH) ** 2
+        table.append(
+            [
+                f"{rows * LENGTH}",
+                f"{pairs / 1e6:.0f} million",
+                f"{run.seconds * 1e3:.0f} ms",
+                f"{pairs / run.seconds / 1e6:.0f} million",
+                f"{run.peak_mb:.0f} MB",
+                f"{pairs * 4 / 2**20:.0f} MB",
+            ]
+        )
+    header = ["tokens", "pairs", "time", "pairs/s", "peak", "one matrix of all pairs"]
+    print_table(
+        "CRD in-batch, all pairs, in chunks of anchors: forward and backward", header, table
+    )
+
+
+def crd_alone(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    return crd_loss(student, teacher, mask, log_mean=1.0)
+
+
 def beside_the_student() -> None:
     """Each objective's forward and backward as a share of a 6-layer student's own."""
     student, text = Student(TextEncoderSettings(), VOCABULARY), random_text()
@@ -117,10 +146,10 @@ def beside_the_student() -> None:
     )
 
 
-def random_text(rows: int = ROWS) -> TextBatch:
-    ids = torch.randint(0, VOCABULARY, (rows, LENGTH))
-    mask = torch.ones(rows, LENGTH, dtype=torch.bool)
-    labels = ids.masked_fill(torch.rand(rows, LENGTH) > 0.15, -100)
+def random_text(rows: int = ROWS, length: int = LENGTH, vocabulary: int = VOCABULARY) -> TextBatch:
+    ids = torch.randint(0, vocabulary, (rows, length))
+    mask = torch.ones(rows, length, dtype=torch.bool)
+    labels = ids.masked_fill(torch.rand(rows, length) > 0.15, -100)
     return TextBatch(ids, mask, mask, labels)
 
 

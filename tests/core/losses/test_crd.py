@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import core.losses.crd as crd_module
 from core.losses.crd import CRD, crd_loss
@@ -210,6 +212,34 @@ def test_chunks_change_nothing(make_batch, monkeypatch):
     monkeypatch.setattr(crd_module, "_CHUNK_PAIRS", 50)
     for chunked, expected in zip(value_and_gradients(), whole):
         torch.testing.assert_close(chunked, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("negatives", ["batch", "queue"])
+def test_no_tensor_holds_all_pairs(make_batch, monkeypatch, negatives):
+    """Memory is bounded by the chunk and the tokens, in value, offset and gradient alike."""
+    monkeypatch.setattr(crd_module, "_CHUNK_PAIRS", 2000)
+    student, teacher, mask = make_batch(30, 24, 8, 8)
+    objective = CRD(8, negatives=negatives, queue_size=300).double()
+    sizes = _Sizes()
+    with sizes:
+        for _ in range(2):  # with an empty queue and a full one
+            objective(student.requires_grad_(), teacher.requires_grad_(), mask).backward()
+    kept = int(mask.sum())
+    assert kept > 300
+    assert sizes.largest <= max(2000, student.numel(), (kept + 300) * 8) < kept**2 / 10
+
+
+class _Sizes(TorchDispatchMode):
+    """The most numbers that any tensor held that was made meanwhile."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        made = function(*arguments, **(keywords or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        return made
 
 
 def test_crd_near_its_optimum_survives_bfloat16(make_batch):
