@@ -11,7 +11,7 @@ import importlib
 import sys
 import time
 
-BENCHMARKS = ["losses", "distillation"]
+BENCHMARKS = ["losses", "distillation", "scoring"]
 
 
 def main(names: list[str]) -> None:
