@@ -99,6 +99,76 @@ def figures_chart(rows: Sequence[Mapping]) -> go.Figure:
     return figure
 
 
+LINE_STYLES = ("dot", "dash", "dashdot")
+
+
+def forest(rows: Sequence[Mapping], lines: Mapping[str, float]) -> go.Figure:
+    """Shares with their intervals, one below the other, and levels to beat as upright lines.
+
+    A row has model, accuracy, low and high; names stand above, so that a phone has room.
+    """
+    figure = go.Figure()
+    for place, row in enumerate(rows):
+        value = row["accuracy"]
+        figure.add_scatter(
+            x=[value], y=[place], mode="markers", marker={"size": 12, "color": _color(place)},
+            error_x={"type": "data", "symmetric": False, "thickness": 2.5, "width": 0,
+                     "array": [row["high"] - value], "arrayminus": [value - row["low"]],
+                     "color": _color(place)},
+            showlegend=False, hovertemplate=f"{row['low']:.1%} to {row['high']:.1%}<extra>"
+            + _plain(row["model"]) + " %{x:.1%}</extra>",
+        )  # fmt: skip
+        figure.add_annotation(
+            x=value,
+            y=place,
+            text=_plain(row["model"]),
+            showarrow=False,
+            yshift=16,
+            xanchor="center",
+        )
+    known = {name: level for name, level in lines.items() if np.isfinite(level)}
+    for (name, level), style in zip(known.items(), LINE_STYLES):
+        figure.add_scatter(
+            x=[level, level], y=[-0.7, len(rows) - 0.5], mode="lines", name=name,
+            line={"color": GREY, "width": 1.5, "dash": style}, hovertemplate="%{x:.1%}",
+        )  # fmt: skip
+    _lay_out(figure, "", "share that is right, with its 95 % interval", "")
+    ends = [*known.values(), *(row[end] for row in rows for end in ("low", "high"))]
+    figure.update_xaxes(range=[min(ends) - 0.06, max(ends) + 0.06], tickformat=".0%", nticks=7)
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.7], visible=False)
+    figure.update_layout(
+        height=110 + 48 * len(rows), hovermode="closest", margin_t=34,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
+    )  # fmt: skip
+    return figure
+
+
+def gains_chart(bands: Sequence[Mapping], one: str, other: str) -> go.Figure:
+    """How much more often `one` is right than `other`, by bands of concreteness.
+
+    A band has band, from, to, n, gain, low and high.
+    """
+    names = [f"{_plain(b['band'])}<br>{b['from']:.1f} to {b['to']:.1f}" for b in bands]
+    gain = np.array([band["gain"] for band in bands])
+    figure = go.Figure()
+    figure.add_scatter(
+        x=names, y=gain, mode="markers+lines", marker={"size": 12}, showlegend=False,
+        line={"color": _color(0), "width": 1.5, "dash": "dot"},
+        error_y={"type": "data", "symmetric": False, "thickness": 2.5, "width": 0,
+                 "array": np.array([band["high"] for band in bands]) - gain,
+                 "arrayminus": gain - np.array([band["low"] for band in bands])},
+        customdata=[band["n"] for band in bands],
+        hovertemplate="%{y:+.1%} on %{customdata} items<extra></extra>",
+    )  # fmt: skip
+    figure.add_hline(y=0, line={"color": GREY, "width": 1.5, "dash": "dash"})
+    _lay_out(
+        figure, f"{one} minus {other}", "concreteness of the item's words", "share right, gain"
+    )
+    figure.update_yaxes(tickformat="+.0%")
+    figure.update_layout(hovermode="closest", height=360)
+    return figure
+
+
 SEQUENTIAL = [[place / 9, f"#{11 + place:06d}"] for place in range(10)]  # the theme's, as `_color`
 AROUND_ZERO = [[0.0, "#000002"], [0.5, "#000038"], [1.0, "#000001"]]  # coral, the page, teal
 TEXT = "#000037"  # the theme's, as `_color`

@@ -29,9 +29,18 @@ def grounding_link(library: str, sentence: str, video: str = "", label: str = ""
 
 
 def show_permalink(query: dict) -> None:
-    """A button that copies a link to this view; `query` has all that makes it, defaults too."""
+    """A button that copies a link to this view; `query` has all that makes it, defaults too.
+
+    A list stands for a parameter that comes several times.
+    """
+    pairs = [
+        [name, str(one)]
+        for name, value in query.items()
+        for one in (value if isinstance(value, (list, tuple)) else [value])
+        if one is not None and one is not False
+    ]
     data = {
-        "query": {name: str(value) for name, value in query.items() if value not in (None, False)},
+        "query": pairs,
         "label": "Copy link to this view",
         "done": "Copied",
         "refused": "Copy it from the address bar",

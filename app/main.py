@@ -14,6 +14,8 @@ import streamlit as st  # noqa: E402
 PAGES = {
     "home": ("Home", ":material/home:"),
     "grounding": ("Grounding", ":material/my_location:"),
+    "probes": ("Probes", ":material/quiz:"),
+    "projections": ("Projections", ":material/scatter_plot:"),
     "library": ("Library", ":material/video_library:"),
     "runs": ("Runs", ":material/monitoring:"),
 }

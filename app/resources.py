@@ -8,21 +8,36 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from app.examples import choose_examples
 from app.heat import Scale
 from core import config
+from core.analysis import baselines, probes
 from core.analysis.grounding import Calibration, ground_tokens, groundedness
-from core.data import video_library
+from core.analysis.probes import Answers
+from core.data import probe_tasks, video_library
+from core.data.probe_tasks import ProbeTask
 from core.feature_cache import FeatureCache
-from core.models.run_folder import RunFolder, RunInfo, list_runs
-from core.records import Clip, ClipEmbeddings, Token, TokenEmbeddings, Video, VideoLibrary
+from core.models.run_folder import RunFolder, RunInfo, list_runs, run_path
+from core.records import (
+    Clip,
+    ClipEmbeddings,
+    ProbeItem,
+    Token,
+    TokenEmbeddings,
+    Video,
+    VideoLibrary,
+)
+from core.score_cache import ScoreCache
+from core.scoring import TextScore
 
 # ---- libraries ---------------------------------------------------------------------------
 
@@ -100,6 +115,11 @@ def trained_runs() -> list[RunInfo]:
     return [r for r in able if r.kind == "teacher"] + [r for r in able if r.kind == "student"]
 
 
+def is_run(name: str) -> bool:
+    """Whether a model is a run of this workspace, not one that others trained."""
+    return name in {run.name for run in runs()}
+
+
 # ---- encoders and what they say --------------------------------------------------------------
 
 
@@ -107,14 +127,20 @@ class SharedEncoder:
     """An encoder that several sessions use, one at a time; other runs are not held up."""
 
     def __init__(self, run_name: str):
-        from core.inference import Encoder
+        from core.inference import open_encoder
 
-        self.encoder = Encoder.open(run_name)
+        self.encoder = open_encoder(run_name)
         self.lock = threading.Lock()
 
     def encode_text(self, sentence: str, words: bool) -> TokenEmbeddings:
         with self.lock:
             return self.encoder.encode_text([sentence], words=words)
+
+    def score(self, context: str, choices: tuple[str, ...], method: str) -> tuple[TextScore, ...]:
+        from core.scoring import score_texts
+
+        with self.lock:
+            return score_texts(self.encoder, [context], [choices], method)[0]
 
 
 def encoder(run_name: str) -> SharedEncoder:
@@ -158,7 +184,11 @@ def alignment(run_name: str) -> Alignment:
 
 def _run_hash(run_name: str) -> str:
     """Of the run's files by their time and size: cheap enough for every rerun."""
-    path = RunFolder.open(run_name).path
+    path = run_path(run_name)
+    if not (path / "settings.json").is_file():
+        from core.inference import model_hash  # of a model that others trained
+
+        return model_hash(run_name)
     names = ("model.safetensors", "heads.safetensors", "alignment/alignment.json")
     stamps = [(n, (path / n).stat().st_mtime_ns) for n in names if (path / n).exists()]
     return str(stamps)
@@ -335,6 +365,205 @@ def _rows_of(reading: Reading, tokens: tuple[Token, ...], rows: list[int]) -> Re
         text_offsets=np.array([0, len(rows)]),
     )
     return replace(reading, text=text, strengths=reading.strengths[rows])
+
+
+# ---- probes ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """The items of a task, or a sample of them."""
+
+    task: str
+    items: tuple[ProbeItem, ...]
+    concreteness: np.ndarray  # f64 [N], NaN for unknown words
+    template: np.ndarray | None  # f64 [N]: how right a guess from training's templates is
+    key: tuple  # changes when the items do
+
+
+def probe_set(task: str, limit: int = 0, data: str = "") -> ProbeSet:
+    """`data` is a folder, "hub", or "" for the default folder.
+
+    Raises core's errors, which name the folder that is wanted, where a task's files are not.
+    """
+    if not data.startswith(probe_tasks.HUB):
+        data = str(Path(data).expanduser() if data else probe_tasks.data_root())
+    return _probe_set(task, limit, data, str(config.home()), _library_stamp("demo"))
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the items …")
+def _probe_set(task: str, limit: int, data: str, home: str, stamp: tuple) -> ProbeSet:
+    items = tuple(probe_tasks.load_items(task, data=data, limit=limit))
+    return ProbeSet(
+        task,
+        items,
+        probes.item_concreteness(items),
+        _by_template(probe_tasks.load_task(task), items, data),
+        (task, limit, data, home, stamp),
+    )
+
+
+def _by_template(task: ProbeTask, items: Sequence[ProbeItem], data: str) -> np.ndarray | None:
+    """How right a guess by the templates of the training set is, where the task has both."""
+    if not (
+        task.template and task.training and probe_tasks.available(task.name, task.training, data)
+    ):
+        return None
+    train = probe_tasks.load_items(task.name, task.training, "choice", data)
+    guesses = baselines.template_prior(train, items)
+    right = guesses == np.array([item.label for item in items])
+    return np.where(guesses == baselines.GUESS, baselines.chance(items), right)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What models have answered so far, each on the items that it has scored."""
+
+    probe: ProbeSet
+    method: str
+    norm: str
+    rows: dict[str, np.ndarray]  # model -> int64, the items that it has scored
+    own: dict[str, Answers]  # model -> its answers on these; no entry without any
+    common: np.ndarray  # int64, the items that all models have scored
+    answers: tuple[Answers, ...]  # of all models on these; () without any
+    key: tuple
+
+    @property
+    def items(self) -> list[ProbeItem]:
+        """The items that all models have scored."""
+        return [self.probe.items[row] for row in self.common]
+
+    @property
+    def missing(self) -> int:
+        """Items without a score, over all models."""
+        return sum(len(self.probe.items) - len(rows) for rows in self.rows.values())
+
+
+def probed(probe: ProbeSet, models: tuple[str, ...], method: str, norm: str) -> Probed:
+    """What is kept of these models' scores; nothing is computed. Raises core's errors."""
+    states = tuple(_score_state(model, method) for model in models)
+    return _probed((probe.key, models, method, norm, states), probe)
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _probed(key: tuple, _probe: ProbeSet) -> Probed:
+    _, models, method, norm, states = key
+    scored = {m: _item_scores(_probe.key, method, s, _probe) for m, s in zip(models, states)}
+    rows = {m: np.flatnonzero([row is not None for row in found]) for m, found in scored.items()}
+    done = set.intersection(*(set(kept.tolist()) for kept in rows.values()))
+    common = np.array(sorted(done), np.int64)
+
+    def answered(model: str, kept: np.ndarray) -> Answers:
+        items = [_probe.items[row] for row in kept]
+        return probes.answers(model, items, [scored[model][row] for row in kept], norm, method)
+
+    return Probed(
+        probe=_probe,
+        method=method,
+        norm=norm,
+        rows=rows,
+        own={model: answered(model, kept) for model, kept in rows.items() if len(kept)},
+        common=common,
+        answers=tuple(answered(model, common) for model in models) if len(common) else (),
+        key=key,
+    )
+
+
+def probe_item_table(probed: Probed):
+    """core's table of the items that all models have scored."""
+    return _probe_item_table(probed.key, probed)
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _probe_item_table(key: tuple, _probed: Probed):
+    concreteness = _probed.probe.concreteness[_probed.common]
+    return probes.item_table(_probed.items, _probed.answers, concreteness)
+
+
+def model_hash(name: str) -> str:
+    """Of weights and tokenizer, as results are kept and exported under it."""
+    return _model_hash(name, str(config.home()), _run_hash(name))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _model_hash(name: str, home: str, run_hash: str) -> str:
+    from core.inference import model_hash
+
+    return model_hash(name)
+
+
+def norm_flips(probed: Probed):
+    """core's table of flips for each model, on the items that all have scored."""
+    return _norm_flips(probed.key, probed)
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _norm_flips(key: tuple, _probed: Probed):
+    _, models, method, _, states = key
+    found = []
+    for model, state in zip(models, states):
+        scored = _item_scores(_probed.probe.key, method, state, _probed.probe)
+        table = probes.norm_flips(_probed.items, [scored[row] for row in _probed.common])
+        found.append(table.assign(model=model))
+    return pd.concat(found, ignore_index=True)
+
+
+def probe_tables(probed: Probed, mask: np.ndarray | None = None):
+    """core's score table and paired table, of all items that all models answered or a slice."""
+    return _probe_tables(probed.key, None if mask is None else mask.tobytes(), probed)
+
+
+@st.cache_resource(max_entries=128, show_spinner=False)
+def _probe_tables(key: tuple, mask: bytes | None, _probed: Probed):
+    chosen = None if mask is None else np.frombuffer(mask, bool)
+    template = _probed.probe.template
+    template = None if template is None else template[_probed.common]
+    items = _probed.items
+    return (
+        probes.score_table(items, _probed.answers, chosen, template),
+        probes.paired_table(items, _probed.answers, chosen),
+    )
+
+
+def concreteness_gains(probed: Probed, one: int, other: int):
+    """core's ConcretenessGains of two of the models, by their places."""
+    return _concreteness_gains(probed.key, one, other, probed)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _concreteness_gains(key: tuple, one: int, other: int, _probed: Probed):
+    concreteness = _probed.probe.concreteness[_probed.common]
+    first, second = _probed.answers[one], _probed.answers[other]
+    return probes.concreteness_gains(_probed.items, first, second, concreteness)
+
+
+def live_scores(model: str, method: str, context: str, choices: tuple[str, ...]):
+    """TextScores of an item that somebody is writing. Raises core's errors."""
+    return _live_scores(
+        model, str(config.home()), _run_hash(model), method, context, tuple(choices)
+    )
+
+
+@st.cache_resource(max_entries=512, show_spinner=False)
+def _live_scores(model: str, home: str, run_hash: str, method: str, context: str, choices: tuple):
+    return encoder(model).score(context, choices, method)
+
+
+def _score_state(model: str, method: str) -> tuple:
+    """Changes when more scores of the model are kept."""
+    cache_key = (model, method, str(config.home()), _run_hash(model))
+    folder = _score_cache(*cache_key).folder
+    return *cache_key, tuple(sorted(path.name for path in folder.glob("part-*")))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _score_cache(model: str, method: str, home: str, run_hash: str) -> ScoreCache:
+    return ScoreCache.of(model, method)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _item_scores(probe_key: tuple, method: str, state: tuple, _probe: ProbeSet) -> list:
+    return _score_cache(*state[:-1]).lookup(_probe.items)
 
 
 # ---- the process ---------------------------------------------------------------------------
