@@ -14,6 +14,7 @@ FEWEST, MOST = 4, 24  # clusters: more than two dozen colours nobody can tell ap
 HDBSCAN_SIZE = 10  # dimensions: in more of them density says little
 NOISE = "no cluster"
 NAME_WORDS = 3
+MOST_TEXTS = 0.2  # a word that more of the texts than this contain names no group of them
 
 
 def cluster(vectors: np.ndarray, method: str = "kmeans", number: int = 0, seed: int = 0):
@@ -78,13 +79,16 @@ def cluster_names(labels: np.ndarray, texts: Sequence[str]) -> list[str]:
     """A name for each cluster from 0 on: the words that tell it from the others, "rain, wet, sky".
 
     Class-based TF-IDF (Grootendorst 2022): a word's share of the cluster's words times
-    log(1 + words per cluster / how often it is said in all). `texts` [N] are words or captions.
+    log(1 + words per cluster / how often it is said in all). `texts` [N] are words or captions;
+    of captions, words that a fifth of them contain say nothing.
     """
     number = int(labels.max(initial=-1)) + 1
     counts, terms = _term_counts(labels, texts, number)
     total = counts.sum(0)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     scores = share * np.log(1 + total.sum() / max(number, 1) / np.maximum(total, 1))
+    if total.sum() > 2 * (labels >= 0).sum():  # captions, not words
+        scores[:, total > MOST_TEXTS * (labels >= 0).sum()] = 0
     names: list[str] = []
     for row in scores:
         best = [

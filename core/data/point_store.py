@@ -157,9 +157,9 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def write_facts(
-    folder: Path, path: Path, identity: tuple[str, str, str, str], made_from: dict, rows_hash: str
+    folder: Path, identity: tuple[str, str, str, str], made_from: dict, rows_hash: str
 ) -> None:
-    """Write point_set.json into the folder that becomes `path`; the other files are there."""
+    """Write point_set.json of (source, kind, run, layer), last: the other files are there."""
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     facts = dict(zip(("source", "kind", "run", "layer"), identity, strict=True)) | {
         "format": FORMAT,

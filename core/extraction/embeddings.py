@@ -250,6 +250,15 @@ def load_calibration(library: str, run_name: str) -> Calibration:
     return Calibration(*np.load(path))
 
 
+def clips_key(library: str, run_name: str) -> str:
+    """Names the embedded clips as a run's teacher sees them; "" where `embed` was not run.
+
+    Raises MissingFeatures and what the library's loading raises.
+    """
+    path = _derived_path(library, run_name, "calibration.npy")
+    return f"{path.parents[2].name}/{path.parent.name}" if path.exists() else ""
+
+
 def _derived_path(library: str, run_name: str, file: str) -> Path:
     run = RunFolder.open(teacher_of(RunFolder.open(run_name)))
     entry = entry_path(library, run, _features_of(library, run))
