@@ -373,7 +373,9 @@ def probe(
 
 @app.command("fine-tune")
 def fine_tune(
-    task: Annotated[str | None, typer.Option(help="tracie-uniform, sst2, piqa, squad-v2, …")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="tracie-uniform, sst2, piqa, squad-v2, …")
+    ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option("--models", "--model", help="A run, 'minilm', a folder or hub name."),
@@ -478,6 +480,56 @@ def ablate(
         folder = grid.ablate(chosen, 2 if workers is None else workers, progress)
     say(escape(as_markdown(ablation_table(chosen.name), as_dict(chosen))))
     say(f"Written to {escape(str(folder))}")
+
+
+@app.command()
+def project(
+    sources: Annotated[
+        list[str] | None,
+        typer.Option("--source", help="demo, a text file, or a library; may be repeated."),
+    ] = None,
+    kinds: Annotated[str | None, typer.Option("--kind", help="tokens,words,clips,seconds")] = None,
+    runs: Runs = None,
+    layer: Annotated[
+        str | None, typer.Option(help="joint, or a hidden layer: 0 the embeddings, 1 …")
+    ] = None,
+    methods: Annotated[str | None, typer.Option("--method", help="pca,umap,tsne")] = None,
+    name: Annotated[str | None, typer.Option(help="The source's name on the page.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Most points.")] = None,
+    seed: Seed = None,
+    parallel: Annotated[
+        bool, typer.Option("--parallel", help="UMAP on all cores, no two maps alike.")
+    ] = False,
+    assignments: Set = None,
+) -> None:
+    """Map words in context, word types, clips or seconds as runs see them."""
+    settings = settings_of(
+        config.ProjectSettings,
+        assignments=[f"kinds={kinds}"] * (kinds is not None)
+        + [f"methods={methods}"] * (methods is not None)
+        + list(assignments or []),
+        sources=tuple(sources) if sources else None,
+        runs=tuple(runs) if runs else None,
+        layer=layer,
+        name=name,
+        limit=limit,
+        seed=seed,
+        parallel=parallel or None,
+    )
+    from core.data.point_store import list_methods, load_projection
+    from core.extraction.point_maps import project as make_maps
+
+    with progress_bar("project") as progress:
+        made = make_maps(settings, progress)
+    rows = [
+        (points.source, points.kind, points.run, points.layer, f"{len(points):,}", method)
+        + (f"{shown.trustworthiness:.3f}", f"{shown.neighbour_preservation:.3f}")
+        for points in made
+        for method in list_methods(points)
+        for shown in [load_projection(points, method)]
+    ]
+    columns = ("source", "kind", "run", "layer", "points", "map", "trustworthiness", "kept")
+    print_table(columns, rows, empty="Nothing was mapped.")
 
 
 @app.command()

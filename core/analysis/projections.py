@@ -104,6 +104,12 @@ def fit_pca(vectors: np.ndarray) -> Axes:
     return Axes(components, mean, (float(share[0]), float(share[1])))
 
 
+def place_by_axes(vectors: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Places f32 [N, 2] of vectors [N, D] on a PCA map with axes [2, D + 1]."""
+    linear = Axes(axes[:, :-1].astype(np.float64), np.zeros(axes.shape[1] - 1), (0.0, 0.0))
+    return linear(vectors) + axes[:, -1]
+
+
 def _blocks(vectors: np.ndarray):
     for start in range(0, len(vectors), BLOCK):
         yield np.asarray(vectors[start : start + BLOCK], np.float64)

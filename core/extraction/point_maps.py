@@ -13,7 +13,13 @@ import numpy as np
 
 from core.analysis.manifold_maps import UmapOptions, fit_tsne, fit_umap, place
 from core.analysis.map_quality import map_quality
-from core.analysis.projections import Axes, fit_pca, procrustes, sample_stratified
+from core.analysis.projections import (
+    Axes,
+    fit_pca,
+    place_by_axes,
+    procrustes,
+    sample_stratified,
+)
 from core.config import ProjectSettings, SettingsError
 from core.data import point_store
 from core.data.point_store import KINDS, METHODS, SHARED
@@ -177,12 +183,6 @@ def _pca_map(points: PointSet, beside: Projection | None):
 def _affine(axes: Axes) -> np.ndarray:
     """[2, D + 1]: the axes, and what to add to a vector's products with them."""
     return np.column_stack([axes.components, -axes.components @ axes.mean])
-
-
-def place_by_axes(vectors: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Places f32 [N, 2] of vectors [N, D] on a PCA map with axes [2, D + 1]."""
-    linear = Axes(axes[:, :-1].astype(np.float64), np.zeros(axes.shape[1] - 1), (0.0, 0.0))
-    return linear(vectors) + axes[:, -1]
 
 
 def _fitted_map(points, beside, method: str, settings: ProjectSettings, progress: Progress):
