@@ -91,11 +91,15 @@ def fine_tune_seeds(
             training=dataclasses.replace(settings.training, seed=seed),
         )
 
-        def inside(done: int, total: int, message: str = "", number=number, one=one) -> None:
+        def inside(done: int, total: int, message: str, number=number, one=one) -> None:
+            # Of each run's thousand parts the last fifth is for answering.
+            first, size = (800, 200) if message == "answers" else (0, 800)
+            place = 1000 * number + first + size * done // max(1, total)
             shown = f"{model_label(one.model)}, seed {one.training.seed}: {message}"
-            progress(1000 * number + 1000 * done // max(1, total), 1000 * len(pairs), shown)
+            progress(place, 1000 * len(pairs), shown)
 
         finished.append(fine_tune(one, inside).name)
+    progress(1000 * len(pairs), 1000 * len(pairs), "fine-tuned")
     return finished
 
 
