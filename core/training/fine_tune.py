@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.analysis import baselines
 from core.analysis.fine_tuned import predictions_path
 from core.config import FineTuneSettings, SettingsError
 from core.data import probe_tasks
@@ -67,7 +68,8 @@ def fine_tune(settings: FineTuneSettings, progress=None) -> RunFolder:
         stage = FineTuneTask(model, rows, make_rows(validation, settings.negatives))
         train(stage, settings.training, run, accelerator, progress)
     if accelerator.is_main_process:
-        answer_tasks(run, settings, opened.tokenizer, accelerator.device, progress)
+        known = [*training, *validation]
+        answer_tasks(run, settings, opened.tokenizer, known, accelerator.device, progress)
     accelerator.wait_for_everyone()
     return run
 
@@ -240,11 +242,17 @@ def _drawn(group: str) -> str:
 
 
 def answer_tasks(
-    run: RunFolder, settings: FineTuneSettings, tokenizer: Tokenizer, device, progress=None
+    run: RunFolder,
+    settings: FineTuneSettings,
+    tokenizer: Tokenizer,
+    known: Sequence,
+    device,
+    progress=None,
 ) -> None:
     """Answer the task's evaluation split, and further tasks, with the weights that were kept.
 
-    Answers that are there are kept: they belong to weights that never change.
+    Answers that are there are kept: they belong to weights that never change. `known` are the
+    training items: what their templates alone tell stands beside a result that leaks.
     """
     model = None
     own = probe_tasks.load_task(settings.task)
@@ -260,7 +268,15 @@ def answer_tasks(
         rows = row_maker(settings, own.kind, tokenizer, model.max_tokens)(items)
         found = answered(model, rows, settings.max_answer_pieces, progress)
         about = {"task": task.name, "split": split, "kind": own.kind, "labels": list(task.labels)}
+        about["template_prior"] = template_line(known, items, len(task.labels))
         write_answers(path, items, found, list(own.labels), about)
+
+
+def template_line(known: Sequence, items: Sequence, num_labels: int) -> float | None:
+    """Share right by answering what an item's template says; None for a task without them."""
+    if not all("template" in item.metadata for item in (*known, *items)):
+        return None
+    return baselines.prior_rate(known, items, num_labels)
 
 
 def asked_splits(settings: FineTuneSettings) -> list[tuple[str, str]]:

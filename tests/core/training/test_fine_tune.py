@@ -22,6 +22,7 @@ from core.training.fine_tune import (
     fine_tune,
     fine_tune_seeds,
     named,
+    template_line,
     training_items,
     with_steps,
 )
@@ -296,6 +297,18 @@ def test_a_run_is_named_after_task_model_and_seed():
 def test_further_tasks_are_asked_on_their_own_evaluation_split():
     settings = FineTuneSettings(task="qnli", evaluate_split="dev-test", also=("glue-diagnostics",))
     assert asked_splits(settings) == [("qnli", "dev-test"), ("glue-diagnostics", "ax-b")]
+
+
+def test_what_templates_tell_is_kept_beside_a_task_that_leaks(shared_data):
+    from core.data import probe_tasks
+
+    def items(name, split):
+        return probe_tasks.load_items(name, split, "classification", shared_data)
+
+    test = items("tracie-iid", "test")
+    assert template_line(items("tracie-iid", "train"), test, 2) == pytest.approx(0.641, abs=0.002)
+    assert template_line(items("tracie-uniform", "train"), test, 2) == pytest.approx(0.5, abs=0.02)
+    assert template_line(items("sst2", "test"), items("sst2", "dev"), 2) is None
 
 
 def test_unlabelled_items_cannot_be_learned_from(shared_data):
