@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from app.charts import Curve
 from app.wording import number
-from core.models.run_folder import RunFolder, RunInfo
+from core.models.run_folder import ENCODERS, RunFolder, RunInfo
 
 STATES = {
     "running": ":blue-badge[:material/play_circle: running]",
@@ -22,12 +22,14 @@ STATES = {
 def objectives_of(run: RunInfo) -> str:
     if run.kind == "teacher":
         return "video and text"
+    if run.kind == "fine-tuned":
+        return f"{run.task}, from {run.encoder}"
     return f"text, {' + '.join(run.objectives)}" if run.objectives else "text only"
 
 
 def table(runs: Sequence[RunInfo]) -> dict[str, list]:
     """Columns of the list of runs, newest first."""
-    rows = list(reversed(runs))
+    rows = newest_first(runs)
     return {
         "run": [run.name for run in rows],
         "kind": [run.kind for run in rows],
@@ -38,6 +40,11 @@ def table(runs: Sequence[RunInfo]) -> dict[str, list]:
         "validation loss": [validation_loss(run.name) for run in rows],
         "begun": [begun(run) for run in rows],
     }
+
+
+def newest_first(runs: Sequence[RunInfo]) -> list[RunInfo]:
+    """Teachers and students, then fine-tuned runs, of which there are many, each newest first."""
+    return sorted(reversed(runs), key=lambda run: run.kind not in ENCODERS)
 
 
 def begun(run: RunInfo) -> datetime.datetime | None:

@@ -12,6 +12,11 @@ from app.problems import explained
 from app.wording import count, escape, shorten
 from core.data.video_library import thumbnail_path
 
+ICONS = {
+    "teacher": ":material/school:",
+    "student": ":material/menu_book:",
+    "fine-tuned": ":material/task_alt:",
+}
 WHAT = """
 A **teacher** learns from videos and the words spoken over them: every word and every second of \
 video gets a place in one space.  
@@ -86,12 +91,13 @@ def show_runs(runs: list) -> None:
         return
     states = Counter(run.state for run in runs)
     st.caption(", ".join(f"{number} {state}" for state, number in states.most_common()))
-    newest_first = sorted(reversed(runs), key=lambda run: run.kind != "teacher")
+    order = list(ICONS)
+    newest_first = sorted(reversed(runs), key=lambda run: order.index(run.kind))
     for run in newest_first[:8]:
         st.page_link(
             PAGES / "runs.py",
             label=f"**{escape(run.name)}** · {run.kind}, {run.state}",
-            icon=":material/school:" if run.kind == "teacher" else ":material/menu_book:",
+            icon=ICONS[run.kind],
             query_params={"run": run.name},
         )
     show_rest(len(runs) - 8, "run")

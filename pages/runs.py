@@ -8,8 +8,9 @@ from app import charts, resources, run_views
 from app.ablations import show_ablations
 from app.microscope import show_microscope
 from app.problems import explained
+from app.run_answers import show_answers
 from app.wording import count, escape
-from core.models.run_folder import RunFolder, RunInfo
+from core.models.run_folder import ENCODERS, RunFolder, RunInfo
 
 LIVE_SEC = 2.0
 
@@ -31,7 +32,11 @@ def main() -> None:
     with explained():
         live = any(run.state == "running" for run in runs if run.name in chosen)
         st.fragment(show_curves, run_every=LIVE_SEC if live else None)(chosen, live)
-        show_grounding(chosen)
+        kinds = {run.name: run.kind for run in runs}
+        if encoders := [name for name in chosen if kinds[name] in ENCODERS]:
+            show_grounding(encoders)
+        if tuned := [name for name in chosen if kinds[name] == "fine-tuned"]:
+            show_answers(tuned)
         show_microscope(chosen, library_of(chosen[0]))
         show_settings(chosen)
         show_ablations()
@@ -52,7 +57,7 @@ def show_table() -> None:
 
 
 def choose_runs(runs: list[RunInfo]) -> tuple[str, str | None]:
-    names = [run.name for run in reversed(runs)]
+    names = [run.name for run in run_views.newest_first(runs)]
     left, right = st.columns(2)
     with left:
         first = st.selectbox("Run", names, key="run", bind="query-params")
