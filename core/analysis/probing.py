@@ -19,6 +19,7 @@ from core.analysis import fact_probe, forced_choice
 from core.analysis.fact_probe import FactProbe
 from core.analysis.forced_choice import ForcedChoice
 from core.config import SettingsError
+from core.data import probe_tasks
 from core.records import ProbeItem
 
 TASKS = ("demo_physics", "demo_time")
@@ -27,13 +28,9 @@ MADE_BY = 1  # raise when a figure's meaning changes, so that kept ones are made
 
 def load_items(task: str) -> list[ProbeItem]:
     """The items of a demo task. Raises SettingsError when they are not there."""
-    path = items_path(task)
     if task not in TASKS:
         raise SettingsError(f"Wanted the task {' or '.join(TASKS)}, found '{task}'.")
-    if not path.is_file():
-        raise SettingsError(f"No items of '{task}' at {path}. Run: python -m core demo")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [ProbeItem(**{**row, "choices": tuple(row["choices"])}) for row in rows]
+    return probe_tasks.load_items(task)
 
 
 def items_path(task: str) -> Path:

@@ -20,6 +20,7 @@ import difflib
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -104,8 +105,10 @@ def data_root() -> Path:
 
 
 def available(name: str, split: str = "", data: Path | str | None = None) -> bool:
-    """Whether the split's files are there; reads none of them."""
+    """Whether the split's files are there; reads none of them. On the hub: whether it is named."""
     task = load_task(name)
+    if _is_hub(data):
+        return bool(task.hub)
     spec = _file_spec(task, split or task.evaluation)
     return all(path.is_file() for path in _paths(task, spec, data))
 
@@ -132,8 +135,8 @@ def load_items(
     task = load_task(name)
     split = split or task.evaluation
     form = form or ("choice" if task.zero_shot else task.kind)
-    if isinstance(data, str) and data.split(":")[0] == HUB:
-        rows = _hub_rows(task, split, data.partition(":")[2])
+    if _is_hub(data):
+        rows = _hub_rows(task, split, str(data).partition(":")[2])
     else:
         rows = _file_rows(task, split, data)
     items = list(_items(task, form, rows, split))
@@ -141,6 +144,11 @@ def load_items(
         chosen = np.random.default_rng(seed).choice(len(items), limit, replace=False)
         items = [items[row] for row in np.sort(chosen)]
     return items
+
+
+def _is_hub(data: Path | str | None) -> bool:
+    """A folder named hub/ is still a folder when it is given as ./hub."""
+    return str(data) == HUB or str(data).startswith(f"{HUB}:")
 
 
 def items_hash(items: Sequence[Item]) -> str:
@@ -158,7 +166,7 @@ def _items(task: ProbeTask, form: str, rows: Sequence[Row], split: str) -> Itera
         ("span", "span"): _span_item,
     }
     if task.files["format"] == "tracie" and form == "choice":
-        return _tracie_pairs(task, rows)
+        return _tracie_pairs(task, rows, split)
     if (task.kind, form) not in makers:
         raise SettingsError(
             f"The task '{task.name}' is of kind {task.kind}; it has no form '{form}'."
@@ -195,9 +203,11 @@ def _span_item(task: ProbeTask, row: Row, item_id: str) -> SpanItem:
     if answers is None:
         raise TaskDataError(f"{row.where}: the field 'answers' is missing.")
     if isinstance(answers, dict):  # as the hub has them
-        pairs = list(zip(answers["text"], answers["answer_start"]))
+        answers = Row(answers, row.where)
+        pairs = list(zip(answers.get("text"), answers.get("answer_start")))
     else:
-        pairs = [(a["text"], int(a["answer_start"])) for a in answers]
+        found = [Row(answer, row.where) for answer in answers]
+        pairs = [(answer.get("text"), int(answer.get("answer_start"))) for answer in found]
     context = row.get("context")
     for text, start in pairs:
         if context[start : start + len(text)] != text:
@@ -211,16 +221,19 @@ def _span_item(task: ProbeTask, row: Row, item_id: str) -> SpanItem:
     )
 
 
-def _tracie_pairs(task: ProbeTask, rows: Sequence[Row]) -> Iterator[ProbeItem]:
+def _tracie_pairs(task: ProbeTask, rows: Sequence[Row], split: str) -> Iterator[ProbeItem]:
     """The before and after forms of each hypothesis as one forced choice.
 
-    The files hold both forms, one positive and one negative: two rows are one question.
+    The files hold both forms, one positive and one negative: two rows are one question. A
+    hypothesis that stands there twice is two questions.
     """
     found: dict[tuple, dict[str, Row]] = {}
+    times: Counter = Counter()
     for row in rows:
         key = tuple(row.get(name) for name in ("story", "event", "point", "other"))
-        found.setdefault(key, {})[row.get("relation")] = row
-    for number, ((story, event, point, other), forms) in enumerate(found.items()):
+        times[key, row.get("relation")] += 1
+        found.setdefault((*key, times[key, row.get("relation")]), {})[row.get("relation")] = row
+    for number, ((story, event, point, other, _), forms) in enumerate(found.items()):
         right = {
             relation if row.get("answer") == "positive" else _OPPOSITE[relation]
             for relation, row in forms.items()
@@ -234,7 +247,8 @@ def _tracie_pairs(task: ProbeTask, rows: Sequence[Row]) -> Iterator[ProbeItem]:
         metadata = _metadata(task, next(iter(forms.values()))) | {"rows": len(forms)}
         metadata["template"] = point
         label = list(_OPPOSITE).index(right.pop())
-        yield ProbeItem(f"{task.name}-pair-{number}", task.name, story, choices, label, metadata)
+        item_id = f"{task.name}-{split}-pair-{number}"
+        yield ProbeItem(item_id, task.name, story, choices, label, metadata)
 
 
 _OPPOSITE = {"before": "after", "after": "before"}
@@ -252,7 +266,9 @@ def _joined(row: Row, pattern: str) -> str:
 
 def _label(task: ProbeTask, row: Row, count: int) -> int | None:
     name = task.fields.get("label", "label")
-    value = row.fields.get(name)
+    if name not in row.fields:
+        row.get(name)  # says what is missing
+    value = row.fields[name]
     if value is None or str(value) in ("-1", ""):  # the hub's sign for a hidden answer
         return None
     if task.label_values:
@@ -319,7 +335,13 @@ def _file_rows(task: ProbeTask, split: str, data: Path | str | None) -> list[Row
         if not path.is_file():
             raise TaskDataMissing(_how_to_get(task, path))
     rows = read_rows(paths[0], spec.get("format", task.files["format"]), *paths[1:])
-    return [_renamed(row, spec.get("rename", {})) for row in _chosen(rows, spec)]
+    rows = [_renamed(row, spec.get("rename", {})) for row in _chosen(rows, spec)]
+    return [_without_label(task, row) for row in rows] if spec.get("unlabelled") else rows
+
+
+def _without_label(task: ProbeTask, row: Row) -> Row:
+    """Only a split that is described so may lack its labels: elsewhere the file is wrong."""
+    return Row({**row.fields, task.fields.get("label", "label"): None}, row.where)
 
 
 def _renamed(row: Row, names: dict) -> Row:
@@ -364,21 +386,25 @@ def _hub_rows(task: ProbeTask, split: str, name: str) -> list[Row]:
     spec = task.files["splits"].get(split, {})
     base = spec.get("of", split)
     hub_split = task.hub.get("splits", {}).get(base, base)
-    found = _hub_dataset(name or task.hub["path"], task.hub.get("config"), hub_split)
+    if name:
+        found = _hub_dataset(name, hub_split)
+    else:
+        own = task.hub
+        found = _hub_dataset(own["path"], hub_split, own.get("config"), own.get("revision"))
     rows = [Row(dict(row), f"{name or task.hub['path']}/{hub_split}:{n}") for n, row in found]
     renamed = [_renamed(row, task.hub.get("rename", {})) for row in rows]
     return _chosen(renamed, {key: spec[key] for key in ("part", "by") if key in spec})
 
 
-def _hub_dataset(path: str, config_name: str | None, split: str):
+def _hub_dataset(path: str, split: str, subset: str | None = None, revision: str | None = None):
+    """Numbered rows; `path` is a name on the hub or a folder that holds a dataset."""
     from datasets import load_dataset
 
-    local = Path(path).exists()
     try:
-        found = load_dataset(path, None if local else config_name, split=split)
+        found = load_dataset(path, subset, split=split, revision=revision)
     except Exception as fault:  # the library raises many kinds; all mean that it cannot be had
         raise TaskDataMissing(
             f"The dataset '{path}' ({split}) could not be had: {' '.join(str(fault).split())[:200]} "
             "Go online, or give the published files with --data FOLDER."
         ) from fault
-    return enumerate(found)
+    return enumerate(found, start=1)

@@ -70,9 +70,8 @@ def _labelled(rows: list[Row], path: Path, labels: Path) -> list[Row]:
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_text(path).splitlines(), start=1):
-        if line.strip():
-            yield Row(_mapping(line, f"{path}:{number}"), f"{path}:{number}")
+    for number, line in _lines(path):
+        yield Row(_mapping(line, f"{path}:{number}"), f"{path}:{number}")
 
 
 def _tab_separated(path: Path) -> Iterator[Row]:
@@ -90,6 +89,8 @@ def _table(path: Path, **dialect) -> Iterator[Row]:
         header = next(reader, [])
         for cells in reader:
             where = f"{path}:{reader.line_num}"
+            if not cells:  # a blank line, as some editors leave one at the end
+                continue
             if len(cells) != len(header):
                 raise TaskDataError(
                     f"{where}: wanted {len(header)} columns ({', '.join(header)}), found "
@@ -107,7 +108,7 @@ TRACIE_LINE = re.compile(
 
 
 def _tracie(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in _lines(path):
         found = TRACIE_LINE.fullmatch(line)
         if found is None:
             raise TaskDataError(
@@ -120,23 +121,22 @@ def _tracie(path: Path) -> Iterator[Row]:
 
 
 def _squad(path: Path) -> Iterator[Row]:
-    content = _mapping(_text(path), str(path))
-    where = f"{path}: data"
-    for article in Row(content, str(path)).get("data"):
-        for paragraph in Row(article, where).get("paragraphs"):
-            context = Row(paragraph, where).get("context")
-            for question in Row(paragraph, where).get("qas"):
-                place = f"{path}: question {question.get('id', '?')}"
-                yield Row(
-                    {**question, "context": context, "title": article.get("title", "")}, place
-                )
+    top, number = Row(_mapping(_text(path), str(path)), str(path)), 0
+    for article in _inside(top, "data"):
+        for paragraph in _inside(article, "paragraphs"):
+            shared = {"context": paragraph.get("context"), "title": article.fields.get("title", "")}
+            for question in _inside(paragraph, "qas"):
+                number += 1
+                place = f"{path}: question {number} (id {question.fields.get('id', 'missing')})"
+                yield Row({**question.fields, **shared}, place)
 
 
 def _adv_glue(path: Path) -> Iterator[Row]:
     """One JSON object with a list of examples for each task; each row gets its "task"."""
-    for task, examples in _mapping(_text(path), str(path)).items():
-        for number, example in enumerate(examples):
-            yield Row({**example, "task": task}, f"{path}: {task}[{number}]")
+    top = Row(_mapping(_text(path), str(path)), str(path))
+    for task in top.fields:
+        for example in _inside(top, task):
+            yield Row({**example.fields, "task": task}, example.where)
 
 
 READERS = {
@@ -147,6 +147,23 @@ READERS = {
     "squad": _squad,
     "adv-glue": _adv_glue,
 }
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines that are not empty; only a line feed ends one, as texts may hold U+2028."""
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if line.strip():
+            yield number, line.rstrip("\r")
+
+
+def _inside(row: Row, name: str) -> Iterator[Row]:
+    """The objects of a field that is a list. Raises TaskDataError for anything else."""
+    found = row.get(name)
+    for number, value in enumerate(found if isinstance(found, list) else [found]):
+        where = f"{row.where}: {name}[{number}]"
+        if not isinstance(value, dict):
+            raise TaskDataError(f"{where}: wanted a JSON object, found {str(value)[:40]!r}.")
+        yield Row(value, where)
 
 
 def _mapping(text: str, where: str) -> dict:
