@@ -244,6 +244,26 @@ def norm_curves(curves: Sequence[Curve], title: str) -> go.Figure:
     return figure
 
 
+def survival_chart(words, names: Mapping[str, str]) -> go.Figure:
+    """Change of groundedness against concreteness, a point for each word; `names` of its fate."""
+    figure = go.Figure()
+    shown = words if len(words) <= MAX_POINTS else words.sample(MAX_POINTS, random_state=0)
+    for place, (fate, name) in enumerate(names.items()):
+        own = shown[shown["fate"] == fate]
+        if len(own):
+            figure.add_scatter(
+                x=own["concreteness"], y=own["change"], mode="markers", name=name,
+                text=[_plain(str(word)) for word in own["word"]],
+                marker={"size": 6, "opacity": 0.75 if place < 3 else 0.35,
+                        "color": _color(place) if place < 3 else GREY},
+                hovertemplate="%{text}: concreteness %{x:.1f}, change %{y:+.2f}<extra></extra>",
+            )  # fmt: skip
+    figure.add_hline(y=0, line={"color": GREY, "width": 1.5, "dash": "dot"})
+    _lay_out(figure, "", "concreteness (1 abstract, 5 concrete)", "change of groundedness")
+    figure.update_layout(height=400, hovermode="closest", legend=LEGEND_BELOW)
+    return figure
+
+
 def smoothed(values: np.ndarray, smoothing: float) -> np.ndarray:
     """Exponential moving average, corrected for its start; 0 leaves the values as they are."""
     average, weight, result = 0.0, 0.0, np.empty(len(values))

@@ -8,6 +8,7 @@ the page nothing. Gestures send geometry only. What is inside is worked out on t
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -73,23 +74,42 @@ def show_scatter(
     when a sample is looked at closely. A handler that is absent makes its gesture do nothing.
     """
     on = on or {}
-    data = {
+    address = functools.partial(_served, key)
+    data = data_of(key, picture, layer, total, detail, address)
+    data["refines"] = "window" in on and len(layer.rows) < total
+    names = ("enclosed", "cleared", "picked", "category", "asked", "window", "lost")
+    mount("scatter", key, data, **{f"on_{n}_change": _handler(key, n, on.get(n)) for n in names})
+
+
+def data_of(
+    key: str,
+    picture: Picture,
+    layer: Layer,
+    total: int,
+    detail: Layer | None,
+    address: Callable[[str, bytes], str],
+) -> dict:
+    """What the component is given; `address(name, file)` says where it gets a file from."""
+    return {
         "id": key,
-        "layer": _served(key, "whole", layer),
-        "detail": _served(key, "detail", detail) if detail else None,
-        "labels": _serve(layer.labels, f"{key}.labels"),
-        "sheet": serve(layer.sheet, "image/jpeg", f"{key}.sheet") if layer.sheet else "",
+        "layer": _layer(layer, address, "whole"),
+        "detail": _layer(detail, address, "detail") if detail else None,
+        "labels": address("labels", layer.labels),
+        "sheet": address("sheet", layer.sheet),
         "view": hashlib.sha256(layer.points).hexdigest()[:16],
         "total": total,
-        "refines": "window" in on and len(layer.rows) < total,
+        "refines": False,
         "selected": _count(layer.selected),
         "matched": _count(layer.matched),
         "label": f"{picture.title or 'Map'}: {len(layer.rows):,} points. Arrow keys move a cross, "
         "plus and minus zoom, b draws a box, Enter opens a point, Escape clears the selection.",
         **_plain(picture),
     }
-    names = ("enclosed", "cleared", "picked", "category", "asked", "window", "lost")
-    mount("scatter", key, data, **{f"on_{n}_change": _handler(key, n, on.get(n)) for n in names})
+
+
+def _served(key: str, name: str, file: bytes) -> str:
+    mimetype = "image/jpeg" if name == "sheet" else "application/octet-stream"
+    return serve(file, mimetype, f"{key}.{name}") if file else ""
 
 
 def _handler(key: str, name: str, act: Callable | None) -> Callable[[], None]:
@@ -106,24 +126,20 @@ def _plain(picture: Picture) -> dict:
     return shown | {"shapes": list(picture.shapes), "names": list(picture.names)}
 
 
-def _served(key: str, place: str, layer: Layer) -> dict:
+def _layer(layer: Layer, address: Callable[[str, bytes], str], place: str) -> dict:
     """A layer as the component reads it: addresses of its files, and its flags as bits."""
     return {
-        "points": _serve(layer.points, f"{key}.{place}.points"),
-        "ends": [_serve(end, f"{key}.{place}.{n}") for n, end in enumerate(layer.ends)],
-        "shade": _serve(layer.shade, f"{key}.{place}.shade"),
-        "sizes": _serve(layer.sizes, f"{key}.{place}.sizes"),
-        "labels": _serve(layer.labels, f"{key}.{place}.labels") if layer.window else "",
+        "points": address(f"{place}.points", layer.points),
+        "ends": [address(f"{place}.end-{n}", end) for n, end in enumerate(layer.ends)],
+        "shade": address(f"{place}.shade", layer.shade),
+        "sizes": address(f"{place}.sizes", layer.sizes),
+        "labels": address(f"{place}.labels", layer.labels) if layer.window else "",
         "selected": flags(layer.selected, layer.rows),
         "matched": flags(layer.matched, layer.rows),
         "window": layer.window,
         "inside": layer.inside,
         "sampled": layer.inside is not None and layer.inside > len(layer.rows),
     }
-
-
-def _serve(data: bytes, key: str) -> str:
-    return serve(data, "application/octet-stream", key) if data else ""
 
 
 def _count(mask: np.ndarray | None) -> int:

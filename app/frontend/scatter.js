@@ -15,7 +15,7 @@ const ICON = {
 const TOOLS = { move: "Move the map", box: "Select a box", lasso: "Select with a lasso" };
 const MOST_ZOOM = 400; // times the whole map
 const HOVER_PX = 14;
-const MOST_ARROWS = 1500;
+const MOST_ARROWS = 400; // of a selection; more would hide the points
 const LASSO_PX = 1.5; // how far a lasso's outline may be simplified, in pixels
 const REST_MS = 280; // of stillness before a finer window is asked for
 const MOST_RINGS = 4000; // more matches than this are drawn bigger, without a ring
@@ -530,7 +530,7 @@ class Scatter {
     for (let i = 0; i < layer.count; i++) if (chosen[i]) rows.push(i);
     const step = Math.max(1, Math.ceil(rows.length / MOST_ARROWS));
     context.strokeStyle = context.fillStyle = dark;
-    context.globalAlpha = rows.length > 300 ? 0.3 : 0.55;
+    context.globalAlpha = rows.length > 120 ? 0.35 : 0.6;
     context.lineWidth = 1;
     for (let k = 0; k < rows.length; k += step) {
       const path = layer.stages.map((_, stage) => this.toScreen(...layer.place(rows[k], stage)));

@@ -28,6 +28,8 @@ class Column:
     codes: np.ndarray | None = None  # int32 [N]; -1 for unknown
     values: tuple[str, ...] = ()
     numbers: np.ndarray | None = None  # f32 [N]
+    ordered: bool = False  # the values' own order is that of their colours
+    missing: str = "none"  # what an unknown value is called
 
     @property
     def is_category(self) -> bool:
@@ -80,6 +82,7 @@ class Colors:
     codes: np.ndarray  # uint8 [N]
     names: tuple[str, ...] = ()  # of the categories that have a colour, code 0 first
     num_other: int = 0  # categories that share the colour OTHER
+    missing: str = "none"  # what MISSING is called
     low: float = 0.0  # of a continuous column: the values of codes 0 and 254
     high: float = 0.0
 
@@ -95,13 +98,19 @@ def colors_of(column: Column) -> Colors:
 def _category_colors(column: Column) -> Colors:
     """The most frequent categories get a colour each, in the order of their counts."""
     counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values))
-    order = np.argsort(-counts, kind="stable")
-    order = order[counts[order] > 0]
+    order = np.arange(len(counts)) if column.ordered else np.argsort(-counts, kind="stable")
+    order = order[(counts[order] > 0) | column.ordered]
     table = np.full(len(column.values) + 1, OTHER, np.uint8)  # the last for code -1
     table[-1] = MISSING
     table[order[:MOST_COLORS]] = np.arange(min(len(order), MOST_COLORS))
     names = tuple(column.values[place] for place in order[:MOST_COLORS])
-    return Colors(column.name, table[column.codes], names, max(0, len(order) - MOST_COLORS))
+    return Colors(
+        column.name,
+        table[column.codes],
+        names,
+        max(0, len(order) - MOST_COLORS),
+        missing=column.missing,
+    )
 
 
 def _continuous_colors(column: Column) -> Colors:
@@ -131,7 +140,7 @@ def counts_of(colors: Colors, mask: np.ndarray | None) -> list[Count]:
     totals = np.bincount(colors.codes, minlength=256)
     inside = totals if mask is None else np.bincount(colors.codes[mask], minlength=256)
     names = {code: name for code, name in enumerate(colors.names)}
-    names |= {OTHER: f"{colors.num_other} others", MISSING: "none"}
+    names |= {OTHER: f"{colors.num_other} others", MISSING: colors.missing}
     return [
         Count(code, name, int(totals[code]), int(inside[code]))
         for code, name in names.items()
