@@ -126,7 +126,15 @@ def trainable_encoder(model: nn.Module) -> nn.Module:
         from core.models.pretrained_text import PretrainedText
 
         encoder = PretrainedText(model.model.base_model, model.name, has_mlm_head=False)
+        use_fast_linear(encoder)
     return encoder.requires_grad_(True)
+
+
+def use_fast_linear(model: nn.Module) -> None:
+    """Let transformers' linear layers compute as ours do; names, weights and meaning stay."""
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Linear
 
 
 def student_of(text_encoder: TextEncoder) -> Student:
@@ -163,6 +171,7 @@ def rebuilt_encoder(description: dict) -> nn.Module:
     config = AutoConfig.for_model(values.pop("model_type"), **values)
     # The body as the masked-LM class makes it: without the pooler that AutoModel would add.
     body = AutoModelForMaskedLM.from_config(config).base_model
+    use_fast_linear(body)
     return PretrainedText(body, description["name"], has_mlm_head=False)
 
 
