@@ -117,9 +117,10 @@ def _belongs(item: ProbeItem, part: str, items: list[ProbeItem]) -> bool:
 
 
 def template_hits(settings: ProbeSettings, items: list[ProbeItem]) -> np.ndarray | None:
-    """bool [N]: which items a guess from the training set's templates gets right.
+    """How right the answer by the training set's templates is on each item, f64 [N].
 
-    None where the task has no templates or its training set is not there.
+    Chance where they tell nothing. None where the task has no templates or its training set is
+    not there.
     """
     from core.analysis import baselines
 
@@ -129,7 +130,9 @@ def template_hits(settings: ProbeSettings, items: list[ProbeItem]) -> np.ndarray
     if not probe_tasks.available(task.name, task.training, data):
         return None
     training = probe_tasks.load_items(task.name, task.training, "choice", data)
-    return baselines.template_prior(training, items) == np.array([item.label for item in items])
+    guesses = baselines.template_prior(training, items)
+    right = guesses == np.array([item.label for item in items])
+    return np.where(guesses == baselines.GUESS, baselines.chance(items), right)
 
 
 # ---- scoring ---------------------------------------------------------------------------------
