@@ -38,7 +38,7 @@ def bars_data(choices: Sequence[str], right: int | None, models: Sequence[ModelB
                 "mark": letter(number),
                 "text": text,
                 "right": number == right,
-                "models": [_model(model, number, place) for place, model in enumerate(models)],
+                "models": [_model(m, number, text, place) for place, m in enumerate(models)],
             }
             for number, text in enumerate(choices)
         ],
@@ -54,7 +54,7 @@ def letter(number: int) -> str:
     return chr(ord("A") + number)
 
 
-def _model(model: ModelBars, number: int, place: int) -> dict:
+def _model(model: ModelBars, number: int, whole: str, place: int) -> dict:
     text = model.texts[number]
     change = 0.0 if model.before is None else float(model.scores[number] - model.before[number])
     return {
@@ -65,7 +65,12 @@ def _model(model: ModelBars, number: int, place: int) -> dict:
         "direction": "up" if change > 0 else "down",
         "chosen": int(np.argmax(model.scores)) == number,
         "pieces": [
-            {"text": piece.text, "value": round(float(value), 4), "share": _share(value)}
+            {
+                "text": piece.text,
+                "value": round(float(value), 4),
+                "share": _share(value),
+                "begins": piece.start == 0 or whole[piece.start - 1].isspace(),
+            }
             for piece, value in zip(text.tokens, text.log_probs)
         ],
     }

@@ -148,7 +148,7 @@ def gains_chart(bands: Sequence[Mapping], one: str, other: str) -> go.Figure:
 
     A band has band, from, to, n, gain, low and high.
     """
-    names = [f"{_plain(b['band'])}<br>{b['from']:.1f} to {b['to']:.1f}" for b in bands]
+    names = [f"{_plain(b['band'])}<br>{b['from']:.2f} to {b['to']:.2f}" for b in bands]
     gain = np.array([band["gain"] for band in bands])
     figure = go.Figure()
     figure.add_scatter(
@@ -171,7 +171,7 @@ def gains_chart(bands: Sequence[Mapping], one: str, other: str) -> go.Figure:
 
 SEQUENTIAL = [[place / 9, f"#{11 + place:06d}"] for place in range(10)]  # the theme's, as `_color`
 AROUND_ZERO = [[0.0, "#000002"], [0.5, "#000038"], [1.0, "#000001"]]  # coral, the page, teal
-TEXT = "#000037"  # the theme's, as `_color`
+TEXT, PAGE = "#000037", "#000038"  # the theme's text and background, as `_color`
 MAX_NAMED_TOKENS = 30  # more names than this run into each other
 
 

@@ -17,8 +17,13 @@ COLORS = ("a", "b")
 NUM_MOMENTS = {1: 6, 2: 4}  # for each model, by the number of models
 
 
-def show_best(library: str, readings: list[Reading], token: int) -> list[list[Moment]]:
-    """Players of each model's best clips for the token; returns these moments, best first."""
+def show_best(
+    library: str, readings: list[Reading], token: int, look_inside: bool = True
+) -> list[list[Moment]]:
+    """Players of each model's best clips for the token; returns these moments, best first.
+
+    With `look_inside` a button puts the clip's video into the URL, for a page that opens it.
+    """
     word = readings[0].text.tokens[token].text
     st.subheader(f"Where “{escape(word)}” points")
     st.caption(
@@ -27,13 +32,13 @@ def show_best(library: str, readings: list[Reading], token: int) -> list[list[Mo
     )
     found = [find_best(library, reading, token, NUM_MOMENTS[len(readings)]) for reading in readings]
     if len(readings) == 1:
-        show_gallery(library, readings, token, 0, found[0], num_columns=3)
+        show_gallery(library, readings, token, 0, found[0], 3, look_inside)
         return found
     for place, column in enumerate(st.columns(2, gap="medium")):
         with column:
             color = "green" if place == 0 else "orange"
             st.markdown(f"#### :{color}[●] {escape(readings[place].run)}")
-            show_gallery(library, readings, token, place, found[place], num_columns=2)
+            show_gallery(library, readings, token, place, found[place], 2, look_inside)
     return found
 
 
@@ -44,18 +49,31 @@ def find_best(library: str, reading: Reading, token: int, number: int) -> list[M
 
 
 def show_gallery(
-    library: str, readings: list[Reading], token: int, place: int, found: list[Moment], num_columns
+    library: str,
+    readings: list[Reading],
+    token: int,
+    place: int,
+    found: list[Moment],
+    num_columns: int,
+    look_inside: bool,
 ) -> None:
     grid = st.grid(num_columns, min_column_width=270, gap="small")
     videos = resources.shelf(library).videos
     aspect = common_aspect([videos[moment.clip.video_id] for moment in found])
     for rank, moment in enumerate(found):
         with grid.container(key=f"moment-{place}-{rank}"), explained():
-            show_moment(library, readings, token, place, rank, moment, aspect)
+            show_moment(library, readings, token, place, rank, moment, aspect, look_inside)
 
 
 def show_moment(
-    library: str, readings: list[Reading], token: int, place: int, rank: int, moment: Moment, aspect
+    library: str,
+    readings: list[Reading],
+    token: int,
+    place: int,
+    rank: int,
+    moment: Moment,
+    aspect: str,
+    look_inside: bool,
 ) -> None:
     video = resources.shelf(library).videos[moment.clip.video_id]
     key = f"moment-player-{place}-{rank}"
@@ -71,7 +89,7 @@ def show_moment(
         clip.caption,
         f"{video.path.name} · {span(clip.start_sec, clip.end_sec)}",
         aspect=aspect,
-        action="Look inside",
+        action="Look inside" if look_inside else "",
         on_action=lambda: viewstate.put(video=clip.video_id, at=None),
     )
 

@@ -58,10 +58,12 @@ def gains_text(gains: ConcretenessGains, one: Answers, other: Answers) -> str:
 
 
 def times(value: float) -> str:
-    """A factor with three digits; past a thousand only its size says anything."""
+    """A factor with the digits that it bears; past a thousand only its size says anything."""
     if value >= 1000:
         return "over 1,000"
-    return "under 0.001" if value < 0.001 else f"{value:.3g}"
+    if value < 0.01:
+        return "less than 0.01"
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
 
 
 def show_norms(found: resources.Probed) -> None:

@@ -20,7 +20,8 @@ from app.wording import escape, opening_token
 from core.analysis import probes
 from core.records import ProbeItem
 
-MAX_CHARACTERS = 600
+MAX_CHARACTERS = 2000
+ONE_LINE = 60  # characters; longer texts get a field of several lines
 OWN = "own"  # the id of an item that was written here
 START = ProbeItem(OWN, "", "If you drop the glass cup, it will", ("shatter.", "bounce."), 0)
 MAX_CHANGES = 12  # words listed whose grounding changed
@@ -46,7 +47,7 @@ def show_item(wish: Wish, parent: ProbeItem) -> dict:
         return edits_query(opened)
     models = score(wish, opened)
     if models:
-        show_answers(wish, opened, models)
+        show_answers(opened, models)
         show_bars("item-bars", opened.item.choices, opened.item.label, models)
         with explained():
             show_grounding(wish, opened)
@@ -61,19 +62,18 @@ def edit(parent: ProbeItem) -> Opened:
     names = [_key(parent, part) for part in ("context", *range(len(parent.choices)))]
     for name, text in zip(names, texts_in_url(parent)):
         st.session_state.setdefault(name, text)
-    options = {"max_chars": MAX_CHARACTERS, "on_change": lambda: viewstate.put(token=None)}
-    context = st.text_input("Context", key=names[0], **options)
+    context = ask("Context", names[0], parent.context)
     choices = []
     for number, column in enumerate(st.columns(len(parent.choices))):
         with column:
             mark = " (right)" if number == parent.label and parent.item_id != OWN else ""
             label = f"{letter(number)}{mark}"
-            choices.append(st.text_input(label, key=names[number + 1], **options))
+            choices.append(ask(label, names[number + 1], parent.choices[number]))
     label = parent.label
     if parent.item_id == OWN:
         label = st.radio(
-            "Which is right?", range(len(choices)), format_func=letter, horizontal=True, key="label",
-            bind="query-params",
+            "Which is right?", format_func=letter, horizontal=True,
+            **viewstate.kept("label", range(len(choices)), 0),
         )  # fmt: skip
     item = replace(parent, context=_one_line(context), choices=tuple(map(_one_line, choices)))
     opened = Opened(replace(item, label=label), parent)
@@ -86,6 +86,14 @@ def edit(parent: ProbeItem) -> Opened:
             on_click=restore, args=(parent,),
         )  # fmt: skip
     return opened
+
+
+def ask(label: str, key: str, original: str) -> str:
+    """A field for one text of the item, as large as the original needs."""
+    options = {"max_chars": MAX_CHARACTERS, "on_change": lambda: viewstate.put(token=None)}
+    if len(original) > ONE_LINE:
+        return st.text_area(label, key=key, height="content", **options)
+    return st.text_input(label, key=key, **options)
 
 
 def texts_in_url(parent: ProbeItem) -> list[str]:
@@ -158,8 +166,9 @@ def live(wish: Wish, model: str, item: ProbeItem):
     return resources.live_scores(model, wish.method, item.context, item.choices)
 
 
-def show_answers(wish: Wish, opened: Opened, models: list[ModelBars]) -> None:
+def show_answers(opened: Opened, models: list[ModelBars]) -> None:
     """Who is right, and whose answer the edit has changed, in a line for each model."""
+    lines = []
     for model in models:
         now = margin(model.scores, opened.item.label)
         state = (
@@ -174,7 +183,8 @@ def show_answers(wish: Wish, opened: Opened, models: list[ModelBars]) -> None:
             flipped = (before > 0) != (now > 0)
             line += f"; it was {signed(before)}"
             line += " :orange-badge[the edit turned its answer]" if flipped else ""
-        st.markdown(line)
+        lines.append(line)
+    st.markdown("  \n".join(lines))
 
 
 def margin(scores: np.ndarray, label: int) -> float:
@@ -205,10 +215,10 @@ def show_grounding(wish: Wish, opened: Opened) -> None:
     with left:
         library = st.selectbox("Library", names, key="library", bind="query-params")
     with right:
+        places = range(len(opened.item.choices))
         place = st.segmented_control(
-            "Words of", range(len(opened.item.choices)), default=opened.item.label, required=True,
-            format_func=lambda n: f"context and {letter(n)}", key="of", bind="query-params",
-            on_change=lambda: viewstate.put(token=None),
+            "Words of", required=True, format_func=lambda n: f"context and {letter(n)}",
+            **viewstate.kept("of", places, opened.item.label, lambda: viewstate.put(token=None)),
         )  # fmt: skip
     sentence, before = text_of(opened.item, place), text_of(opened.parent, place)
     readings = resources.in_common(
@@ -230,7 +240,7 @@ def show_grounding(wish: Wish, opened: Opened) -> None:
     if opened.edited and opened.parent.item_id != OWN and before != sentence:
         show_changes(library, readings[0], resources.reading(library, runs[0], before, True))
     grounding_link(library, sentence, label="Open on the grounding page", model=runs[0])
-    moments.show_best(library, readings, token)
+    moments.show_best(library, readings, token, look_inside=False)
 
 
 def text_of(item: ProbeItem, place: int) -> str:

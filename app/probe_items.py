@@ -75,15 +75,16 @@ def choose_slice(found: resources.Probed, one: Answers, other: Answers) -> np.nd
     columns = st.columns([4, 2, 2, 2, 3], vertical_alignment="bottom")
     with columns[0]:
         wanted = st.selectbox(
-            "Who is right", OUTCOMES, format_func=labels.get, key="outcome", bind="query-params"
+            "Who is right", format_func=labels.get, **viewstate.kept("outcome", OUTCOMES, "any")
         )
     chosen = {}
     for column, (name, names) in zip(columns[1:], THIRD_NAMES.items()):
         with column:
             chosen[name] = st.selectbox(
-                name.capitalize().replace("Concrete", "Concreteness"), THIRDS,
-                format_func=names.get, key=name, bind="query-params",
-            )  # fmt: skip
+                name.capitalize().replace("Concrete", "Concreteness"),
+                format_func=names.get,
+                **viewstate.kept(name, THIRDS, "any"),
+            )
     with columns[4]:
         text = st.text_input(
             "Text", max_chars=MAX_SEARCH, placeholder="words of the item", key="find",
@@ -185,9 +186,9 @@ def show_table(found: resources.Probed, one: Answers, other: Answers, rows: np.n
         on_select=lambda: _picked(key, table["item"].tolist()),
         selection_mode="single-row",
         column_config={
-            "context": st.column_config.TextColumn(width="medium"),
-            "right text": st.column_config.TextColumn(width="medium"),
-            "wrong text": st.column_config.TextColumn(width="medium"),
+            "context": st.column_config.TextColumn(width=330),
+            "right text": st.column_config.TextColumn(width=200),
+            "wrong text": st.column_config.TextColumn(width=200),
             **dict.fromkeys(numbers, st.column_config.NumberColumn(format="%.2f")),
             "concreteness": st.column_config.NumberColumn(
                 format="%.2f", help="Mean over the item's words, 1 to 5"
@@ -203,7 +204,8 @@ def _picked(key: str, item_ids: list[str]) -> None:
 
 
 def open_item(item_id: str) -> None:
-    viewstate.put(item=item_id, context=None, choices=None, token=None, label=None)
+    viewstate.put(item=item_id, context=None, choices=None, token=None, of=None)
+    st.session_state.pop("of", None)  # each item begins with its right choice
 
 
 def opened_row(found: resources.Probed, rows: np.ndarray) -> int | None:

@@ -11,13 +11,13 @@ import streamlit as st
 from app import jobs, resources, viewstate
 from app.problems import is_expected, message_of
 from app.wording import count, escape
+from core import demo
 from core.data import probe_tasks
 from core.models.run_folder import RunInfo
 from core.scoring import METHODS, NORMS
 
 LIVE_SEC = 1.5
 LIMITS = (0, 100, 500, 1000)
-DEMO_TASKS = ("demo_physics", "demo_time")
 NORM_NAMES = {"sum": "sum", "token": "per token", "char": "per character"}
 METHOD_HELP = (
     "PLL hides each piece in turn. PLL-word-l2r also hides the later pieces of its word, which "
@@ -69,7 +69,7 @@ class Wish:
 def task_names() -> list[str]:
     """Tasks that a model answers without training on them, those of the demo first."""
     names = [name for name in probe_tasks.task_names() if probe_tasks.load_task(name).zero_shot]
-    return sorted(names, key=lambda name: (name not in DEMO_TASKS, name))
+    return sorted(names, key=lambda name: (name not in demo.PROBES, name))
 
 
 def choose(runs: list[RunInfo]) -> Wish:
@@ -78,11 +78,8 @@ def choose(runs: list[RunInfo]) -> Wish:
     with first:
         task = st.selectbox(
             "Task",
-            task_names(),
             format_func=lambda name: probe_tasks.load_task(name).title,
-            key="task",
-            bind="query-params",
-            on_change=forget_item,
+            **viewstate.kept("task", task_names(), demo.PROBES[0], forget_item),
         )
     with second:
         models = st.multiselect(
@@ -96,7 +93,7 @@ def choose(runs: list[RunInfo]) -> Wish:
             help="Runs of this workspace. A masked language model of the transformers library "
             "can be typed in: its folder, or its name on the hub.",
         )
-    columns = st.columns([4, 4, 2], vertical_alignment="bottom")
+    columns = st.columns([4, 4, 2])
     with columns[0]:
         method = st.segmented_control(
             "Method", METHODS, default=METHODS[-1], required=True, key="method",
@@ -104,21 +101,22 @@ def choose(runs: list[RunInfo]) -> Wish:
         )  # fmt: skip
     with columns[1]:
         norm = st.segmented_control(
-            "Norm", NORMS, default=NORMS[0], required=True, key="norm", bind="query-params",
-            format_func=NORM_NAMES.get, help=NORM_HELP,
+            "Norm", required=True, format_func=NORM_NAMES.get, help=NORM_HELP,
+            **viewstate.kept("norm", NORMS, NORMS[0]),
         )  # fmt: skip
     with columns[2]:
         limit = st.selectbox(
-            "Items", LIMITS, format_func=lambda n: f"{n:,} by chance" if n else "all", key="limit",
-            bind="query-params", on_change=forget_item,
+            "Items", format_func=lambda n: f"{n:,} by chance" if n else "all",
+            **viewstate.kept("limit", LIMITS, 0, forget_item),
         )  # fmt: skip
     data = st.session_state.get("data-folder", "").strip()
     return Wish(task, tuple(dict.fromkeys(models)), method, norm, limit, data)
 
 
 def forget_item() -> None:
-    """Another task: the item that was open means nothing there."""
-    viewstate.put(**dict.fromkeys(("item", "context", "choices", "token", "label", "of")))
+    """Other items: what was open among the old ones means nothing."""
+    viewstate.put(**dict.fromkeys(("item", "context", "choices", "token", "of")))
+    st.session_state.pop("of", None)
 
 
 def default_models(runs: list[RunInfo]) -> list[str]:
@@ -181,7 +179,7 @@ def show_run(wish: Wish, found: resources.Probed) -> bool:
         return True
     if not found.missing:
         return False
-    if wish.task in DEMO_TASKS and job is None and all(map(resources.is_run, wish.models)):
+    if wish.task in demo.PROBES and job is None and all(map(resources.is_run, wish.models)):
         start(wish)  # seconds of work: the demo is there without a click
         return True
     _tell_end(job)

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, resources
-from app.wording import count, escape
+from app.wording import escape
 from core.analysis import probes
 
 PERCENT = st.column_config.NumberColumn(format="%.1f")
@@ -136,13 +136,14 @@ def verdict(pairs: pd.DataFrame) -> str:
     """The tests in a sentence or two."""
     clear = pairs[pairs["p_holm"] < CLEAR].sort_values("p_holm")
     if not len(clear):
-        least = pairs["detectable"].min()
+        most = pairs["detectable"].max()
         power = (
-            f" A true difference of {100 * least:.1f} points would be found 4 times in 5."
-            if np.isfinite(least)
+            f" A true difference of {100 * most:.1f} points would be found 4 times in 5."
+            if np.isfinite(most)
             else " The models' answers differ too seldom for any test."
         )
-        return f"**No clear difference** between {count(len(pairs), 'pair')} of models.{power}"
+        between = "any of the pairs" if len(pairs) > 1 else "the two models' accuracy"
+        return f"**No clear difference** in {between}.{power}"
     return "  \n".join(_sentence(row) for row in clear.to_dict("records"))
 
 

@@ -566,6 +566,20 @@ def _item_scores(probe_key: tuple, method: str, state: tuple, _probe: ProbeSet) 
     return _score_cache(*state[:-1]).lookup(_probe.items)
 
 
+def tuned_report() -> dict:
+    """core's report of all fine-tuned runs: experiments, figures, categories, notes."""
+    found = sorted(config.runs_root().glob("*/predictions/*.parquet"))
+    stamps = tuple((str(path), path.stat().st_mtime_ns) for path in found)
+    return _tuned_report(stamps)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the fine-tuned runs' answers …")
+def _tuned_report(stamps: tuple) -> dict:
+    from core.analysis import fine_tuned
+
+    return fine_tuned.report(fine_tuned.fine_tuned_runs())
+
+
 # ---- the process ---------------------------------------------------------------------------
 
 _FREEZING = threading.Lock()

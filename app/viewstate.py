@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -29,6 +30,24 @@ def put(**values) -> None:
             st.query_params.pop(name, None)
         else:
             st.query_params[name] = f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def kept(name: str, options: Sequence, default, then: Callable[[], None] | None = None) -> dict:
+    """Arguments of a choice that begins with the URL's value, and writes its own there.
+
+    For options that are shown by other names: Streamlit's own binding puts these into the URL,
+    where they would be long and change with what they speak of. `then` is called on a change.
+    """
+    if st.session_state.get(name) not in options:
+        st.session_state[name] = next((o for o in options if str(o) == text(name)), default)
+
+    def changed() -> None:
+        value = st.session_state[name]
+        put(**{name: None if value == default else value})
+        if then:
+            then()
+
+    return {"options": options, "key": name, "on_change": changed}
 
 
 def forget() -> None:

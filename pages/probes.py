@@ -11,6 +11,7 @@ from app.probe_item import START, show_item
 from app.probe_items import open_item, show_items, take_words
 from app.probe_lab import LIVE_SEC, Wish, choose, is_running, read_items, read_scores, show_run
 from app.probe_scores import show_scores
+from app.probe_tuned import show_tuned
 from app.problems import explained
 from app.wording import escape
 from core.data import probe_tasks
@@ -20,9 +21,10 @@ VIEWS = {
     "concreteness": "Gains and concreteness",
     "norms": "The norm",
     "own": "Write an item",
+    "tuned": "Fine-tuned",
 }
-FILTERS = ("view", "first", "second", "outcome", "length", "concrete", "margin", "find")
-PLACES = ("item", "token", "library", "of", "label")
+IN_LINK = ("view", "first", "second", "outcome", "length", "concrete", "margin", "find", "library")
+IN_LINK = (*IN_LINK, "of", "label", "tuned")
 
 
 def main() -> None:
@@ -45,7 +47,8 @@ def main() -> None:
 def show(wish: Wish) -> dict:
     """All below the choices; the edits of the opened item, for the link."""
     task = probe_tasks.load_task(wish.task)
-    st.caption(f"{escape(task.about)} {escape(task.source)}")
+    source = "" if task.files.get("root") == "demo" else task.source
+    st.caption(" ".join(map(escape, filter(None, (task.about, source)))))
     if not wish.models:
         st.info("Choose a model, or two to compare them.", icon=":material/model_training:")
         return {}
@@ -73,9 +76,12 @@ def show_results(wish: Wish, probe: resources.ProbeSet, was_live: bool) -> None:
 
 def show_views(wish: Wish, found: resources.Probed) -> dict:
     view = st.segmented_control(
-        "View", list(VIEWS), default="items", required=True, format_func=VIEWS.get, key="view",
-        bind="query-params", label_visibility="collapsed",
+        "View", required=True, format_func=VIEWS.get, label_visibility="collapsed",
+        **viewstate.kept("view", list(VIEWS), "items"),
     )  # fmt: skip
+    if view == "tuned":
+        show_tuned()
+        return {}
     if view == "own":
         return show_item(wish, START)
     if not found.answers:
@@ -102,15 +108,14 @@ def show_opened(wish: Wish, found: resources.Probed, row: int | None) -> dict:
                 name, icon=f":material/{icon}:", key=f"go-{name}", disabled=not 0 <= place < len(items),
                 on_click=lambda place=place: open_item(items[place].item_id), type="tertiary",
             )  # fmt: skip
-    st.session_state["opened-item"] = items[row].item_id
     return show_item(wish, items[row])
 
 
 def view_of(wish: Wish, edits: dict) -> dict:
     """All that a link to this view must say."""
-    filters = {name: st.session_state.get(name) for name in FILTERS}
+    chosen = {name: st.session_state.get(name) for name in IN_LINK}
     places = {name: viewstate.text(name) for name in ("item", "token")}
-    return wish.query() | filters | places | edits
+    return wish.query() | chosen | places | edits
 
 
 main()

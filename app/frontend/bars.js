@@ -15,7 +15,7 @@ function colors(root) {
 }
 
 function piece(each, most) {
-  const cell = element("span", "piece");
+  const cell = element("span", `piece${each.begins ? " begins" : ""}`);
   cell.setAttribute("role", "listitem");
   const help = `“${each.text}”: ${each.value.toFixed(2)} nats, probability ${each.share}`;
   cell.setAttribute("aria-label", help);

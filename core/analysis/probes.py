@@ -22,6 +22,7 @@ from core.scoring import NORMS, TextScore, normed
 
 BLOCKS = ("block", "story")  # metadata that names what items share
 BANDS = ("least concrete", "middle", "most concrete")
+LEAST_EFFECT = 0.1  # opposites that cancel wholly would count for infinitely many items
 MIN_DISCORDANT = 10  # fewer tell nothing of a slope
 
 
@@ -114,9 +115,14 @@ def score_table(
 def _rate(right: np.ndarray, blocks: np.ndarray) -> dict:
     if stand_alone(blocks):
         interval = statistics.rate_interval(int(right.sum()), len(right))
+    elif right.all() or not right.any():  # no resample can differ, which is no certainty
+        count = len(np.unique(blocks))
+        interval = statistics.rate_interval(count * bool(right.all()), count)
     else:
         interval = statistics.cluster_bootstrap(right, blocks)
-    error = statistics.rate_standard_error(float(right.mean()), len(right))
+    # What blocks have in common widens the error, or narrows it where they hold opposite items.
+    effect = statistics.design_effect(right, blocks)
+    error = statistics.rate_standard_error(float(right.mean()), len(right)) * effect**0.5
     return {"accuracy": right.mean(), "low": interval.low, "high": interval.high, "se": error}
 
 
@@ -153,8 +159,8 @@ def _pair(one: np.ndarray, other: np.ndarray, blocks: np.ndarray) -> dict:
     exact = statistics.mcnemar_exact(one, other)
     effect = statistics.design_effect(one.astype(float) - other, blocks)
     discordant = float((one != other).mean())
-    # Items that stand or fall together count for fewer.
-    count = max(1, int(len(one) / max(1.0, effect)))
+    # Items that stand or fall together count for fewer, those that are opposites for more.
+    count = max(1, round(len(one) / max(effect, LEAST_EFFECT)))
     return {
         "n": len(one),
         "difference": test.difference,

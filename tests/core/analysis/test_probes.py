@@ -85,6 +85,12 @@ def test_blocks_of_items_widen_the_interval():
     assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
 
 
+def test_all_right_is_no_certainty():
+    items = [item(n, block=n // 10) for n in range(50)]
+    row = probes.score_table(items, [answered(np.ones(50, bool), "a")]).iloc[0]
+    assert row["low"] == pytest.approx(statistics.rate_interval(5, 5).low) and row["high"] == 1.0
+
+
 def test_paired_table_tests_every_pair_and_corrects_over_them():
     items = [item(n) for n in range(100)]
     one = rights((60, True), (40, False))
