@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from core import cli
 from core.analysis import fine_tuned
 from core.config import FineTuneSettings, SettingsError, TrainingSettings
 from core.inference import open_encoder
@@ -317,3 +319,35 @@ def test_unlabelled_items_cannot_be_learned_from(shared_data):
     settings = FineTuneSettings(task="piqa", data=str(shared_data), train_split="tests")
     with pytest.raises(SettingsError, match="'tests' of 'piqa' has items without a label"):
         training_items(settings, probe_tasks.load_task("piqa"))
+
+
+# ---- the command
+
+
+def test_the_command_trains_every_seed_and_prints_the_collapsed_ones(settings, tmp_path):
+    path = tmp_path / "out.json"
+    arguments = ["--task", "sst2", "--models", "small", "--seeds", "0,4", "--data", settings.data]
+    more = ["--limit", "64", "--set", "epochs=1", "--set", "batch_size=16", "--json", str(path)]
+    found = CliRunner().invoke(cli.app, ["fine-tune", *arguments, *more])
+    assert found.exit_code == 0, found.output
+    assert {"sst2-small-s0", "sst2-small-s4"} <= {run.name for run in list_runs()}
+    (experiment,) = json.loads(path.read_text())["experiments"]
+    assert experiment["seeds"] == [0, 4] and experiment["experiment"] == "sst2-small"
+    assert f"{experiment['collapsed']} of 2" in found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "sst3"], "Did you mean sst2"),
+        (["--task", "sst2", "--seeds", "one"], "'seeds' wants int, found 'one'"),
+        (["--task", "sst2", "--models", "nobody"], "No model 'nobody'"),
+        (["--task", "sst2", "--models", "small", "--data", "/nowhere"], "give --data FOLDER"),
+    ],
+)
+def test_a_wrong_call_names_what_is_wrong(settings, arguments, message):
+    if "--data" not in arguments:
+        arguments = [*arguments, "--data", settings.data]
+    found = CliRunner().invoke(cli.app, ["fine-tune", *arguments])
+    assert cli.is_expected(found.exception)
+    assert message in " ".join(str(found.exception).split())
