@@ -36,6 +36,8 @@ def test_help_answers_at_once_and_names_every_command():
         "embed",
         "ground",
         "probe",
+        "fine-tune",
+        "layer-probe",
         "ablate",
     ):
         assert f" {name} " in found.stdout
