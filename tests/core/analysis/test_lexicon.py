@@ -52,6 +52,7 @@ def test_common_words_have_their_parts_of_speech():
     wanted = {
         "dog": "noun", "cakes": "noun", "bounce": "verb", "the": "determiner", "12": "number",
         "quickly": "adverb", "happy": "adjective", "of": "adposition", "Paris": "proper noun",
+        "paris": "proper noun", "The": "determiner",
         "xyzzy": "unknown", "1,000": "number",
     }  # fmt: skip
     assert {word: lexicon.part_of_speech(word) for word in wanted} == wanted
@@ -61,3 +62,10 @@ def test_common_words_have_their_parts_of_speech():
 def test_frequency_is_on_the_zipf_scale():
     assert lexicon.zipf("the") > 7 > 5.5 > lexicon.zipf("dog") > 4 > lexicon.zipf("ottoman")
     assert lexicon.zipf("xyzzyq") == 0
+
+
+def test_frequencies_are_the_package_s_own():
+    from wordfreq import top_n_list, zipf_frequency
+
+    words = [*top_n_list("en", 60_000)[::20], "London", "42", "1,000", "don't", "xyzzyx", "a cake"]
+    assert [lexicon.zipf(word) for word in words] == [zipf_frequency(w, "en") for w in words]
