@@ -15,8 +15,7 @@ rate, measured in the same run; utilisation (MFU) is floor by step time. The swi
     sdpa     the attention kernel that torch picks, or scores, softmax and sum one after the other
              (SDPA's "math" backend; the encoders have no attention of their own)
     fused    AdamW in one kernel, or torch's usual one kernel per operation and list of weights
-    compile  torch.compile of every Transformer layer; the rest has sizes that change from batch
-             to batch, or asks the device for numbers. `core distill` trains without it.
+    compile  --set compile=true (core/training/compilation.py): every Transformer layer
 """
 
 from __future__ import annotations
@@ -49,7 +48,6 @@ from core.models.run_folder import RunFolder
 from core.models.student import Student
 from core.models.teacher import Teacher
 from core.models.tokenizer import Tokenizer, load_tokenizer
-from core.models.transformer import TransformerLayer
 from core.records import Clip
 from core.training import loop as training
 from core.training.batches import ClipRows, TextRows
@@ -225,26 +223,18 @@ def make_loop(work: Work, variant: Variant, folder: Path) -> training._Loop:
     settings = dataclasses.replace(
         work.training,
         mixed_precision="bf16" if variant.bf16 else "no",
+        compile=variant.compile,
         gradient_accumulation=1,
         steps=10**6,
     )
     accelerator = training.make_accelerator(settings)
     training.seed_everything(settings.seed)
     task = work.make_task()
-    if variant.compile:
-        for layer in transformer_layers(task):
-            layer.compile(dynamic=False)  # every row is full: one shape
     loop = training._Loop(task, settings, RunFolder(folder), accelerator, lambda *_: None)
     if not variant.fused:
         loop.optimizer = unfused(loop.optimizer)
     loop.model, loop.optimizer = accelerator.prepare(loop.task, loop.optimizer)
     return loop
-
-
-def transformer_layers(task: nn.Module) -> list[TransformerLayer]:
-    """All of a task's layers, those of a student's frozen teacher too."""
-    modules = [part for root in (task, *getattr(task, "_frozen", ())) for part in root.modules()]
-    return [part for part in modules if isinstance(part, TransformerLayer)]
 
 
 def unfused(optimizer: torch.optim.AdamW) -> torch.optim.AdamW:

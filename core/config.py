@@ -97,6 +97,7 @@ class TrainingSettings:
     patience: int = 0  # evaluations without improvement before an early stop; 0 = never
     weights_dtype: str = "float32"  # of the exported weights; "float16" halves the demo on disk
     num_threads: int = 0  # torch threads; 0 = torch's choice
+    compile: bool = False  # torch.compile the layers: for long runs, as it takes a minute or more
     snapshots: int = 3  # of a student on its way, kept for the distillation microscope
 
 

@@ -28,7 +28,7 @@ class Linear(nn.Linear):
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """states [..., in] @ weight [out, in]ᵀ + bias [out] -> [..., out]."""
     rows = states.numel() // states.shape[-1]
-    if rows < SMALLEST_ROWS or not _wanted(states) or not onednn_is_faster():
+    if torch.compiler.is_compiling() or rows < SMALLEST_ROWS or not _is_for_onednn(states):
         return F.linear(states, weight, bias)
     return _OneDNNLinear.apply(states, weight, bias)
 
@@ -46,9 +46,10 @@ def onednn_is_faster() -> bool:
     )
 
 
-def _wanted(states: Tensor) -> bool:
+def _is_for_onednn(states: Tensor) -> bool:
     return (
-        states.device.type == "cpu"
+        onednn_is_faster()
+        and states.device.type == "cpu"
         and states.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
     )

@@ -45,7 +45,7 @@ KINDS = {
 ENCODERS = ("teacher", "student")  # kinds that have word vectors; the third answers one task
 # Settings that belong to the machine and to the onlooker, not to the experiment. What lies in the
 # folder of data is in the inputs' hashes.
-MAY_CHANGE = ("num_threads", "snapshots", "data", "also")
+MAY_CHANGE = ("num_threads", "compile", "snapshots", "data", "also")
 SNAPSHOT = re.compile(r"step-(\d+)\.safetensors")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 SILENT_SEC = 600  # a live process that has said nothing for so long is taken for stuck

@@ -85,7 +85,7 @@ class StudentTask(nn.Module):
         self.objectives = nn.ModuleDict(objectives)
         # In a tuple, so that the frozen teacher is no part of this module: not trained, not
         # saved, not synchronised, and never put into training mode.
-        self._frozen = () if teacher is None else (teacher.eval().requires_grad_(False),)
+        self.frozen = () if teacher is None else (teacher.eval().requires_grad_(False),)
         self._vokens = None if clip_vectors is None else Vokens(clip_vectors)
         self._states = states
         self.weights = weights
@@ -109,7 +109,7 @@ class StudentTask(nn.Module):
     @torch.no_grad()
     def _taught(self, text: TextBatch) -> EncoderOutput:
         """What the teacher says of the batch, now or when it read the corpus."""
-        teacher = self._frozen[0]
+        teacher = self.frozen[0]
         if self._states is None:
             return teacher.encode_text(text, **self._asked)
         states = text.states.float()
@@ -156,7 +156,7 @@ class StudentTask(nn.Module):
         return int(text.mask.sum())
 
     def prepare(self, device: torch.device) -> None:
-        self._frozen = tuple(teacher.to(device) for teacher in self._frozen)
+        self.frozen = tuple(teacher.to(device) for teacher in self.frozen)
 
     def export(self, run: RunFolder, dtype: str) -> None:
         """The student alone; its heads in a file of their own, for grounding through them."""

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from core.config import SettingsError, TrainingSettings
 from core.models.run_folder import RunFolder, remove_folder, write_bytes
 from core.training.checkpoint import load_checkpoint, save_checkpoint
+from core.training.compilation import compile_layers
 
 Progress = Callable[[int, int, str], None]
 
@@ -138,6 +139,8 @@ class _Loop:
         self.progress = progress if accelerator.is_main_process else (lambda *_: None)
         self.task = task.to(accelerator.device)
         task.prepare(accelerator.device)
+        if settings.compile:
+            compile_layers(task, accelerator.device)
         self.optimizer = make_optimizer(task, settings)
         self.position = Position()
         self.world, self.rank = accelerator.num_processes, accelerator.process_index

@@ -15,6 +15,7 @@ from core.config import DistillSettings, TeacherSettings, TextEncoderSettings, T
 from core.models.tokenizer import load_tokenizer
 from core.models.transformer import Dropout
 from core.training.batches import unmasked
+from core.training.compilation import transformer_layers
 
 TEXT = TextEncoderSettings(
     num_layers=2, hidden_size=48, num_heads=4, intermediate_size=80, max_tokens=32
@@ -134,7 +135,7 @@ def test_switches_reach_the_optimizer(work, tmp_path):
 def test_switches_reach_the_layers(work, tmp_path, bf16):
     loop = gpu.make_loop(work, Variant(bf16=bf16, compile=False), tmp_path)
     seen = set()
-    for layer in gpu.transformer_layers(loop.task):
+    for layer in transformer_layers(loop.task):
         layer.qkv.register_forward_hook(lambda module, given, made: seen.add(made.dtype))
     loop._one_step()
     assert seen == {torch.bfloat16 if bf16 else torch.float32}
@@ -142,8 +143,8 @@ def test_switches_reach_the_layers(work, tmp_path, bf16):
 
 def test_the_frozen_teachers_layers_are_found_too(tokenizer, tmp_path):
     student = gpu.distillation_work(STUDENT, TEACHER, tokenizer).make_task()
-    assert len(gpu.transformer_layers(student)) == 2 + 3 + 2  # student, teacher's text, its video
-    assert len(gpu.transformer_layers(gpu.teaching_work(TEACHER, tokenizer).make_task())) == 3 + 2
+    assert len(transformer_layers(student)) == 2 + 3 + 2  # student, teacher's text, its video
+    assert len(transformer_layers(gpu.teaching_work(TEACHER, tokenizer).make_task())) == 3 + 2
 
 
 def test_one_variant_off_at_a_time():
