@@ -9,6 +9,13 @@
     evaluation, training          the splits that are meant when none is named
     zero_shot                     whether a masked LM can be asked without training
     template                      fields that make up a template, for the answer-by-template line
+    metadata, categories          fields kept with each item; fields that hold tags, joined by ";"
+    note                          a limit that every result says
+
+A split has a `file`; and, where needed, `labels` (a file of one label a line), `format`, `rename`
+(its columns to those of `fields`), `where` (values that its rows have), `unlabelled: true`. A split
+`of` another is its `part`, as [0, 0.8] of it by a hash of the fields in `by`, so that rows that share
+these are never on both sides.
 
 Files are read in place, in the layout of the `files` entries, below VIDLANKD_DATA (or data/).
 """
