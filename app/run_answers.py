@@ -6,6 +6,7 @@ import math
 
 import streamlit as st
 
+from app.links import PAGES
 from app.wording import count, escape
 from core.analysis import fine_tuned
 from core.analysis.fine_tuned import TaskAnswers
@@ -19,9 +20,12 @@ def show_answers(names: list[str]) -> None:
     if not found:
         st.info("No answers yet: they come when training is done.", icon=":material/quiz:")
         return
-    st.caption(
-        "In per cent, with the 95 % interval over items. One seed alone may be luck: the probing "
-        "lab shows [all seeds together](/probes?view=tuned)."
+    st.caption("In per cent, with the 95 % interval over items. One seed alone may be luck.")
+    st.page_link(
+        PAGES / "probes.py",
+        label="All seeds together",
+        icon=":material/stacks:",
+        query_params={"view": "tuned", "tuned": found[0].task},
     )
     for answers in found:
         show_split(answers)

@@ -182,3 +182,12 @@ def test_batches_by_length_hold_every_row_once_and_stay_bounded():
     batches = list(length_batches(lengths))
     assert sorted(np.concatenate(batches).tolist()) == list(range(500))
     assert all((lengths[rows].max() + 4) * len(rows) <= 8192 for rows in batches)
+
+
+def test_swags_published_format_gives_four_endings_a_row(bert, shared_data):
+    from core.data import probe_tasks
+
+    items = probe_tasks.load_items("swag", "sample", "choice", shared_data)
+    batch = ChoiceRows(items, bert, 64).batch(range(len(items)))
+    assert len(items) == 11 and batch.choices.shape == (11, 4) and batch.choices.all()
+    assert batch.text.token_ids.shape[0] == 44 and set(batch.labels.tolist()) <= {0, 1, 2, 3}
