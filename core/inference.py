@@ -42,11 +42,7 @@ class Encoder:
     def __init__(self, run: RunFolder, device: str | None = None):
         import torch
 
-        if run.kind not in ENCODERS:
-            raise RunError(
-                f"Run '{run.name}' is an encoder fine-tuned for '{run.settings.task}' and only "
-                f"answers that. Choose what it was made from: '{run.settings.model}'."
-            )
+        check_is_encoder(run)
         self.run = run
         self.name, self.kind = run.name, run.kind
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -340,6 +336,15 @@ def windows(num_steps: int, window_sec: int) -> list[Window]:
 # ---- names and hashes, without loading weights ---------------------------------------------
 
 
+def check_is_encoder(run: RunFolder) -> None:
+    """Raises RunError for a run that was fine-tuned to answer one task."""
+    if run.kind not in ENCODERS:
+        raise RunError(
+            f"Run '{run.name}' is an encoder fine-tuned for '{run.settings.task}' and only "
+            f"answers that. Choose what it was made from: '{run.settings.model}'."
+        )
+
+
 def encoder_hash(run: RunFolder) -> str:
     """sha256 over the hashes of a run's weights, heads and tokenizer, hex."""
     import hashlib
@@ -353,6 +358,7 @@ def encoder_hash(run: RunFolder) -> str:
 
 def teacher_of(run: RunFolder) -> str:
     """The teacher of a run; a teacher's own name."""
+    check_is_encoder(run)
     return run.name if run.kind == "teacher" else run.settings.teacher
 
 
