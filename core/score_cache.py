@@ -55,6 +55,7 @@ class ScoreCache:
         self.folder = scores_root() / model_hash[:16] / f"{checked_method(method)}-{MADE_BY}"
         self._known: set[str] = set()  # file names of parts that were read
         self._places: dict[bytes, tuple[_Part, int]] = {}
+        self._scores: dict[Pair, TextScore] = {}  # what was asked for once; pages ask every second
 
     @classmethod
     def of(cls, model: str | Path, method: str) -> ScoreCache:
@@ -109,13 +110,15 @@ class ScoreCache:
             (self.folder / name).unlink(missing_ok=True)
 
     def _item(self, item: ProbeItem) -> tuple[TextScore, ...] | None:
-        found = []
-        for choice in item.choices:
-            place = self._places.get(_key((item.context, choice)))
-            if place is None:
-                return None
-            found.append(place[0].score(place[1], choice))
-        return tuple(found)
+        found = tuple(self._score((item.context, choice)) for choice in item.choices)
+        return None if None in found else found
+
+    def _score(self, pair: Pair) -> TextScore | None:
+        score = self._scores.get(pair)
+        if score is None and (place := self._places.get(_key(pair))):
+            part, row = place
+            score = self._scores[pair] = part.score(row, pair[1])
+        return score
 
 
 def score_items(

@@ -195,14 +195,19 @@ def test_reading_needs_no_torch_and_is_fast(encoder):
         "items = make_items(1838)\n"
         "cache = ScoreCache.of('teacher', 'PLL-word-l2r')\n"
         "assert None not in cache.lookup(items)\n"
-        "start = time.perf_counter()\n"
+        "start = time.process_time()\n"
+        "assert None not in ScoreCache.of('teacher', 'PLL-word-l2r').lookup(items)\n"
+        "opened = time.process_time() - start\n"
+        "start = time.process_time()\n"
         "cache.lookup(items)\n"
-        "took = time.perf_counter() - start\n"
+        "took = time.process_time() - start\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
-        "print(took)\n"
+        "print(opened, took)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 0.1
+    # Time of this process alone: others on the machine do not count.
+    opened, took = map(float, done.stdout.split())
+    assert opened < 0.5 and took < 0.05
