@@ -69,11 +69,16 @@ def _model(model: ModelBars, number: int, whole: str, place: int) -> dict:
                 "text": piece.text,
                 "value": round(float(value), 4),
                 "share": _share(value),
-                "begins": piece.start == 0 or whole[piece.start - 1].isspace(),
+                "begins": _begins(whole, piece.start),
             }
             for piece, value in zip(text.tokens, text.log_probs)
         ],
     }
+
+
+def _begins(whole: str, start: int) -> bool:
+    """Whether a word begins; some tokenizers count the space before it to its first piece."""
+    return start == 0 or whole[start].isspace() or whole[start - 1].isspace()
 
 
 def _share(log_prob: float) -> str:

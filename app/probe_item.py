@@ -80,7 +80,10 @@ def edit(parent: ProbeItem) -> Opened:
     viewstate.put(**edits_query(opened))
     if opened.edited and parent.item_id != OWN:
         left, right = st.columns([8, 3], vertical_alignment="center")
-        left.caption(f"Originally: {original_text(parent)}")
+        left.caption(
+            f"Originally: {original_text(parent)} What counts as right is the original's: an edit "
+            "may have changed it."
+        )
         right.button(
             "Back to the original", icon=":material/undo:", key="restore",
             on_click=restore, args=(parent,),

@@ -39,12 +39,12 @@ MAX_SEARCH = 200
 def show_items(wish: Wish, found: resources.Probed) -> int | None:
     """The filters, the slice's statistics and its items; the row of the opened one, if any."""
     one, other = choose_pair(found)
-    mask = choose_slice(found, one, other)
+    mask, by_outcome = choose_slice(found, one, other)
     rows = np.flatnonzero(mask)
     if not len(rows):
         st.info("No item passes these filters.", icon=":material/filter_alt:")
     else:
-        show_slice(found, mask)
+        show_slice(found, mask, by_outcome)
         show_table(found, one, other, rows)
         show_exports(wish, found, rows)
     return opened_row(found, rows)
@@ -63,8 +63,8 @@ def choose_pair(found: resources.Probed) -> tuple[Answers, Answers]:
     return found.answers[names.index(first)], found.answers[names.index(second)]
 
 
-def choose_slice(found: resources.Probed, one: Answers, other: Answers) -> np.ndarray:
-    """The filters; bool [N] of the items that pass them all."""
+def choose_slice(found: resources.Probed, one: Answers, other: Answers) -> tuple[np.ndarray, bool]:
+    """The filters; bool [N] of the items that pass them all, and whether answers chose them."""
     labels = {
         "any": "all items",
         "first": f"only {one.model} is right",
@@ -92,7 +92,8 @@ def choose_slice(found: resources.Probed, one: Answers, other: Answers) -> np.nd
         )  # fmt: skip
     mask = outcome_mask(one, other, wanted) & text_mask(found.items, text or "")
     values = values_of(found, one, other)
-    return np.logical_and.reduce([mask, *(third(values[n], chosen[n]) for n in chosen)])
+    mask = np.logical_and.reduce([mask, *(third(values[n], chosen[n]) for n in chosen)])
+    return mask, wanted != "any"
 
 
 def outcome_mask(one: Answers, other: Answers, wanted: str) -> np.ndarray:
@@ -142,16 +143,16 @@ def third(values: np.ndarray, wanted: str) -> np.ndarray:
     return inside.get(wanted, (values > lower) & (values <= upper))
 
 
-def show_slice(found: resources.Probed, mask: np.ndarray) -> None:
+def show_slice(found: resources.Probed, mask: np.ndarray, by_outcome: bool) -> None:
     """What the slice's own statistics are, when it is a slice."""
     if mask.all():
         return
     table, pairs = resources.probe_tables(found, mask)
-    st.caption(
-        f"This slice: {count(int(mask.sum()), 'item')} of {len(mask):,}. A slice that was chosen "
-        "by who is right says nothing of who is better."
-    )
-    left, right = st.columns(2, gap="medium")
+    size = f"This slice: {count(int(mask.sum()), 'item')} of {len(mask):,}."
+    if by_outcome:
+        size += " It was chosen by who is right, so that it says nothing of who is better."
+    st.caption(size)
+    left, right = st.columns(2, gap="medium", vertical_alignment="center")
     with left:
         shown = {"model": table["model"], "right, %": 100 * table["accuracy"]}
         shown |= {"from": 100 * table["low"], "to": 100 * table["high"]}
@@ -161,7 +162,7 @@ def show_slice(found: resources.Probed, mask: np.ndarray) -> None:
             column_config=dict.fromkeys(("right, %", "from", "to"), PERCENT),
         )
     with right:
-        if len(pairs):
+        if len(pairs) and not by_outcome:
             st.markdown(verdict(pairs))
 
 
@@ -186,9 +187,9 @@ def show_table(found: resources.Probed, one: Answers, other: Answers, rows: np.n
         on_select=lambda: _picked(key, table["item"].tolist()),
         selection_mode="single-row",
         column_config={
-            "context": st.column_config.TextColumn(width=330),
-            "right text": st.column_config.TextColumn(width=200),
-            "wrong text": st.column_config.TextColumn(width=200),
+            "context": st.column_config.TextColumn(width=310),
+            "right text": st.column_config.TextColumn(width=165),
+            "wrong text": st.column_config.TextColumn(width=165),
             **dict.fromkeys(numbers, st.column_config.NumberColumn(format="%.2f")),
             "concreteness": st.column_config.NumberColumn(
                 format="%.2f", help="Mean over the item's words, 1 to 5"

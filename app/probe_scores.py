@@ -43,8 +43,10 @@ def tables_of(found: resources.Probed) -> tuple[pd.DataFrame, pd.DataFrame | Non
         return resources.probe_tables(found)
     parts = []
     for model, answers in found.own.items():
-        items = [found.probe.items[row] for row in found.rows[model]]
-        parts.append(probes.score_table(items, [answers]))
+        rows, template = found.rows[model], found.probe.template
+        known = None if template is None else template[rows]
+        items = [found.probe.items[row] for row in rows]
+        parts.append(probes.score_table(items, [answers], template=known))
     pairs = resources.probe_tables(found)[1] if len(found.common) else None
     return pd.concat(parts, ignore_index=True), pairs
 

@@ -56,10 +56,12 @@ def show(wish: Wish) -> dict:
     if probe is None:
         return {}
     live = is_running(wish)
+    found = read_scores(wish, probe)
+    if found is None:
+        return {}
     st.fragment(show_results, run_every=LIVE_SEC if live else None)(wish, probe, live)
     with explained():
-        found = read_scores(wish, probe)
-        return show_views(wish, found) if found else {}
+        return show_views(wish, found)
     return {}
 
 
