@@ -76,7 +76,7 @@ def pair_rows(report: ZeroShot) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
 def effort(report: ZeroShot) -> str:
     """What was computed, and how long it took."""
     texts = sum(len(item.choices) for item in report.items) * len(report.found)
-    kept = "all scores were kept" if not report.computed else f"{report.computed:,} texts scored"
+    kept = f"{report.computed:,} of them scored now" if report.computed else "all kept from before"
     return f"{texts:,} texts, {kept}; {report.seconds:.1f} s"
 
 
