@@ -75,20 +75,25 @@ def _by_size(labels: np.ndarray) -> np.ndarray:
     return place[labels]
 
 
-def cluster_names(labels: np.ndarray, texts: Sequence[str]) -> list[str]:
+def cluster_names(
+    labels: np.ndarray, texts: Sequence[str], weights: np.ndarray | None = None
+) -> list[str]:
     """A name for each cluster from 0 on: the words that tell it from the others, "rain, wet, sky".
 
     Class-based TF-IDF (Grootendorst 2022): a word's share of the cluster's words times
     log(1 + words per cluster / how often it is said in all). `texts` [N] are words or captions;
-    of captions, words that a fifth of them contain say nothing.
+    of captions, words that a fifth of them contain say nothing. `weights` [N] say how often
+    each text occurs, where it stands for several.
     """
     number = int(labels.max(initial=-1)) + 1
-    counts, terms = _term_counts(labels, texts, number)
+    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, float)
+    counts, terms = _term_counts(labels, texts, weights, number)
     total = counts.sum(0)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     scores = share * np.log(1 + total.sum() / max(number, 1) / np.maximum(total, 1))
-    if total.sum() > 2 * (labels >= 0).sum():  # captions, not words
-        scores[:, total > MOST_TEXTS * (labels >= 0).sum()] = 0
+    num_texts = weights[labels >= 0].sum()
+    if total.sum() > 2 * num_texts:  # captions, not words
+        scores[:, total > MOST_TEXTS * num_texts] = 0
     names: list[str] = []
     for row in scores:
         best = [
@@ -99,7 +104,7 @@ def cluster_names(labels: np.ndarray, texts: Sequence[str]) -> list[str]:
     return names
 
 
-def _term_counts(labels: np.ndarray, texts: Sequence[str], number: int):
+def _term_counts(labels: np.ndarray, texts: Sequence[str], weights: np.ndarray, number: int):
     """How often each cluster says each word, f64 [clusters, words], and the words."""
     different, codes = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
     words_of = [_words(text) for text in different]
@@ -107,7 +112,7 @@ def _term_counts(labels: np.ndarray, texts: Sequence[str], number: int):
     place = {term: row for row, term in enumerate(terms)}
     said = np.zeros((number, len(different)))
     known = labels >= 0
-    np.add.at(said, (labels[known], codes.reshape(-1)[known]), 1.0)
+    np.add.at(said, (labels[known], codes.reshape(-1)[known]), weights[known])
     counts = np.zeros((number, len(terms)))
     for column, words in enumerate(words_of):
         for word in words:

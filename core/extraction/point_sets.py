@@ -197,7 +197,8 @@ class PointSets:
         vectors = np.load(folder / "vectors.npy", mmap_mode="r")
         settings = self.settings
         labels = cluster(vectors, settings.clustering, settings.clusters, settings.seed)
-        names = np.array([*cluster_names(labels, columns.texts), NOISE], dtype=object)
+        contexts = columns.values.get("count")
+        names = np.array([*cluster_names(labels, columns.texts, contexts), NOISE], dtype=object)
         is_text = kind in ("tokens", "words") and settings.layer == "joint"
         values = {
             **columns.values,

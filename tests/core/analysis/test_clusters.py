@@ -57,3 +57,12 @@ def test_captions_are_named_by_what_few_of_them_say():
 def test_points_without_cluster_or_words_have_a_name_all_the_same():
     assert cluster_names(np.array([-1, -1]), ["a", "b"]) == []
     assert cluster_names(np.array([0, 1]), ["", ""]) == ["(no words)", "(no words) (1)"]
+
+
+def test_words_that_stand_for_many_contexts_come_first_in_a_name():
+    labels = np.array([0, 0, 0, 1, 1])
+    texts = ["anvil", "ball", "cup", "run", "walk"]
+    assert cluster_names(labels, texts, np.array([1, 9, 4, 2, 8])) == [
+        "ball, cup, anvil",
+        "walk, run",
+    ]

@@ -1,0 +1,75 @@
+"""UMAP and t-SNE keep groups apart; new points come where their neighbours are."""
+
+import numpy as np
+import pytest
+
+from core.analysis.alignment import unit
+from core.analysis.manifold_maps import UmapOptions, fit_tsne, fit_umap, place
+from core.analysis.projections import procrustes
+
+
+@pytest.fixture(scope="module")
+def groups():
+    truth = np.repeat(np.arange(4), 60)
+    noise = np.random.default_rng(0).normal(scale=0.1, size=(240, 12))
+    return unit(np.eye(12)[truth] + noise).astype(np.float32), truth
+
+
+def same_group_share(places, truth) -> float:
+    """Share of points whose nearest other on the map is of their own group."""
+    distances = ((places[:, None] - places[None]) ** 2).sum(-1)
+    np.fill_diagonal(distances, np.inf)
+    return float((truth[distances.argmin(1)] == truth).mean())
+
+
+@pytest.mark.slow
+def test_umap_keeps_groups_apart_and_repeats_itself_with_a_seed(groups):
+    vectors, truth = groups
+    places = fit_umap(vectors, UmapOptions(seed=3))
+    assert same_group_share(places, truth) == 1
+    assert np.array_equal(places, fit_umap(vectors, UmapOptions(seed=3)))
+    assert not np.array_equal(places, fit_umap(vectors, UmapOptions(seed=4)))
+
+
+@pytest.mark.slow
+def test_umap_that_begins_at_another_map_keeps_its_layout(groups):
+    vectors, _ = groups
+    before = fit_umap(vectors, UmapOptions())
+    anywhere = np.random.default_rng(1).normal(size=before.shape)
+    begun, strange = (fit_umap(vectors, UmapOptions(seed=9), start) for start in (before, anywhere))
+    assert procrustes(begun, before).disparity < 0.3
+    assert procrustes(strange, before).disparity > 0.5
+
+
+def test_tsne_keeps_groups_apart_and_repeats_itself(groups):
+    vectors, truth = groups
+    places = fit_tsne(vectors, perplexity=15)
+    assert same_group_share(places, truth) > 0.98
+    assert np.array_equal(places, fit_tsne(vectors, perplexity=15))
+
+
+def test_a_known_point_is_placed_on_its_own_place(groups):
+    vectors, _ = groups
+    places = np.random.default_rng(0).normal(size=(240, 2)).astype(np.float32)
+    assert np.allclose(place(vectors[:20], vectors, places), places[:20], atol=1e-3)
+
+
+def test_new_points_come_into_their_group(groups):
+    vectors, truth = groups
+    centers = np.array([[0, 0], [10, 0], [0, 10], [10, 10]], np.float32)
+    places = centers[truth] + np.random.default_rng(1).normal(scale=0.3, size=(240, 2))
+    new = unit(np.eye(12)[truth] + np.random.default_rng(2).normal(scale=0.1, size=(240, 12)))
+    found = place(new, vectors, places)
+    assert (((found[:, None] - centers[None]) ** 2).sum(-1).argmin(1) == truth).all()
+
+
+def test_placing_in_blocks_reports_progress(groups, monkeypatch):
+    from core.analysis import manifold_maps
+
+    vectors, _ = groups
+    places = vectors[:, :2]
+    whole = place(vectors, vectors, places)
+    monkeypatch.setattr(manifold_maps, "QUERIES_AT_ONCE", 100)
+    seen = []
+    assert np.allclose(place(vectors, vectors, places, progress=lambda *a: seen.append(a)), whole)
+    assert [done for done, _, _ in seen] == [100, 200, 240]
