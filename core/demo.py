@@ -23,6 +23,7 @@ from core.config import (
     ExtractSettings,
     GroundSettings,
     ImportSettings,
+    ProjectSettings,
     TeacherSettings,
 )
 
@@ -49,8 +50,13 @@ STAGES = {
     "distil students": 20,
     "embed": 4,
     "evaluate": 3,
+    "map": 4,
     "probe": 3,
 }
+
+# What the projections page opens on: the method beside its teacher and its control.
+MAPPED_RUNS = (TEACHER, "demo-nst-crd", "demo-text-only")
+MAPPED_TOKENS = 8000  # of the corpus: 2 MB for each run
 
 
 def demo_folder() -> Path:
@@ -96,6 +102,7 @@ def _stages(settings: DemoSettings) -> dict[str, Callable[[Progress], object]]:
         "distil students": lambda p: _distill_all(settings, p),
         "embed": lambda p: embed(EmbedSettings(library=LIBRARY, runs=(TEACHER, *STUDENTS)), p),
         "evaluate": lambda p: _evaluate(),
+        "map": _map,
         "probe": _score_probes,
     }
 
@@ -169,6 +176,23 @@ def _score_probes(progress: Progress) -> None:
     for done, run in enumerate(runs):
         progress(done, len(runs), run)
         score_items(open_encoder(run), items)
+
+
+def _map(progress: Progress) -> None:
+    """PCA of everything; UMAP of the words, which are few."""
+    from core.extraction.embeddings import part_of
+    from core.extraction.point_maps import project
+
+    whole = ProjectSettings(
+        sources=(LIBRARY,),
+        kinds=("tokens", "clips", "seconds"),
+        runs=MAPPED_RUNS,
+        methods=("pca",),
+        limit=MAPPED_TOKENS,
+    )
+    project(whole, part_of(progress, 0, 2))
+    words = dataclasses.replace(whole, kinds=("words",), methods=("pca", "umap"))
+    project(words, part_of(progress, 1, 2))
 
 
 def _write_complete(settings: DemoSettings, seconds: dict[str, float]) -> None:
