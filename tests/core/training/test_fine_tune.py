@@ -7,6 +7,8 @@ import gzip
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,8 @@ from typer.testing import CliRunner
 
 from core import cli
 from core.analysis import fine_tuned
-from core.config import FineTuneSettings, SettingsError, TrainingSettings
-from core.inference import open_encoder
+from core.config import REPO_ROOT, FineTuneSettings, SettingsError, TrainingSettings
+from core.inference import open_encoder, teacher_of
 from core.models.run_folder import RunError, RunFolder, list_runs
 from core.training.fine_tune import (
     asked_splits,
@@ -191,6 +193,8 @@ def test_a_tuned_run_is_listed_with_its_task_and_is_no_encoder(settings):
     assert (info.task, info.encoder, info.state) == ("sst2", "small", "finished")
     with pytest.raises(RunError, match="fine-tuned for 'sst2'.*Choose what it was made from"):
         open_encoder(info.name)
+    with pytest.raises(RunError, match="only answers that"):
+        teacher_of(RunFolder.open(info.name))
 
 
 def interrupt_at(step: int):
@@ -267,6 +271,30 @@ def test_more_splits_are_answered_when_asked(settings):
     run = fine_tune(dataclasses.replace(settings, epochs=1, also=("sst2:adversarial",)))
     found = fine_tuned.all_predictions(run.name)
     assert [(a.split, len(a.table)) for a in found] == [("adversarial", 12), ("test", 60)]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_on_the_same_rows(settings, saved):
+    """Two ranks of 8 rows see the batches of one of 16; without dropout, which ranks draw apart."""
+    saved.shape = dataclasses.replace(saved.shape, dropout=0.0)
+    saved.student("dry")
+    quick = {"epochs": "1", "head_dropout": "0", "training.learning_rate": "1e-3"}
+    losses = {}
+    for ranks, batch in ((1, 16), (2, 8)):
+        name = f"ranks-{ranks}"
+        values = {**quick, "batch_size": str(batch), "pooling": "mean"}
+        flags = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(ranks)]
+        command += ["--master_port", str(29500 + os.getpid() % 1000 + ranks), "-m", "core"]
+        command += ["fine-tune", "--task", "sst2", "--models", "dry", "--seeds", "0"]
+        command += ["--name", name, "--data", settings.data, *flags]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=REPO_ROOT, env=environment, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        lines = RunFolder.open(f"{name}-dry-s0").metrics()
+        losses[ranks] = [line["loss"] for line in lines if line["split"] == "validation"]
+    assert len(losses[1]) > 2
+    np.testing.assert_allclose(losses[2], losses[1], atol=1e-4)
 
 
 # ---- the parts
