@@ -78,7 +78,9 @@ class Job:
     def progress(self) -> tuple[float, str]:
         """Share done of all its commands in [0, 1], and a line about it."""
         found = next(filter(None, map(PROGRESS.match, reversed(self.lines()))), None)
-        command = f"step {self.step + 1} of {len(self.commands)}: {self.commands[self.step][0]}"
+        command = self.title
+        if len(self.commands) > 1:
+            command = f"step {self.step + 1} of {len(self.commands)}: {self.commands[self.step][0]}"
         if not found:
             return self.step / len(self.commands), f"{command} …"
         done, total, left, message = found.groups()

@@ -154,8 +154,11 @@ def read_items(wish: Wish) -> resources.ProbeSet | None:
         "Folder of the data sets",
         key="data-folder",
         placeholder="/path/to/data",
-        help="It holds PIQA/, TRACIE/ and the like. To set it for good, start the app with "
-        "VIDLANKD_DATA in the environment.",
+    )
+    st.caption(
+        "It holds PIQA/, TRACIE/ and the like. To set it for good, start the app with VIDLANKD_DATA "
+        f"in the environment. Without the app: `python -m core probe --task={wish.task} "
+        "--models=RUN --data=FOLDER`"
     )
     return None
 

@@ -24,7 +24,7 @@ CLEAR = 0.05  # corrected p below which a difference is called one
 def show_scores(found: resources.Probed) -> None:
     """Accuracies of what was scored so far, and the paired tests on what all have scored."""
     if not found.own:
-        st.info("Nothing scored yet. Start the run; results come in as they are made.")
+        st.info("Nothing is scored yet. Results come in here while the run goes on.")
         return
     table, pairs = tables_of(found)
     left, right = st.columns([6, 5], gap="medium", vertical_alignment="center")

@@ -87,9 +87,7 @@ def show_views(wish: Wish, found: resources.Probed) -> dict:
     if view == "own":
         return show_item(wish, START)
     if not found.answers:
-        st.info(
-            "This opens when all models have scored an item.", icon=":material/hourglass_empty:"
-        )
+        st.caption("This opens when all models have scored the same items.")
         return {}
     if view == "items":
         return show_opened(wish, found, show_items(wish, found))
