@@ -24,7 +24,9 @@ def show_saved(present: Mapping[str, str]) -> None:
     views = {view.name: view for view in saved_views.list_views(PAGE)}
     with st.popover("Saved views", icon=":material/bookmark:", width="stretch"):
         with st.form("save-view", border=False, clear_on_submit=True):
-            name = st.text_input("Name of this view", max_chars=saved_views.MOST_CHARACTERS)
+            name = st.text_input(
+                "Name of this view", max_chars=saved_views.MOST_CHARACTERS, key="view-name"
+            )
             if st.form_submit_button("Save this view", icon=":material/bookmark_add:"):
                 with explained():
                     saved_views.save_view(PAGE, name, present)

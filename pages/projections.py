@@ -81,12 +81,12 @@ def show_empty() -> None:
 
 def choose_points(sets: list[PointSet]) -> Shown:
     """Source, kind of points, model, layer and method: each offers what there is of the last."""
-    columns = st.columns([3, 4, 4, 2, 3], vertical_alignment="bottom")
+    grid = st.grid(5, min_column_width=160)  # two beside each other on a phone
     left = sets
     labels = {"source": "From", "kind": "Points", "run": "Model", "layer": "Layer"}
-    for column, (name, label) in zip(columns, labels.items()):
+    for name, label in labels.items():
         options = list(dict.fromkeys(getattr(each, name) for each in left))
-        with column:
+        with grid.container():
             chosen = projection_view.choose(
                 name,
                 label,
@@ -97,7 +97,7 @@ def choose_points(sets: list[PointSet]) -> Shown:
             )
         left = [each for each in left if getattr(each, name) == chosen]
     methods = point_store.list_methods(left[-1])
-    with columns[4]:
+    with grid.container():
         method = projection_view.choose(
             "method",
             "Method",
@@ -129,8 +129,8 @@ def choose_look(shown: Shown) -> Shown:
     """Colour, size and search."""
     names = projection_map.column_names(shown.points)
     numeric = [n for n in names if not point_resources.column(shown.points, n).is_category]
-    columns = st.columns([3, 3, 4], vertical_alignment="bottom")
-    with columns[0]:
+    grid = st.grid(3, min_column_width=160)
+    with grid.container():
         color = projection_view.choose(
             "color",
             "Colour by",
@@ -138,11 +138,11 @@ def choose_look(shown: Shown) -> Shown:
             default="cluster_name" if "cluster_name" in names else PLAIN,
             format_func=title_of,
         )
-    with columns[1]:
+    with grid.container():
         size = projection_view.choose(
             "size", "Size by", [PLAIN, *numeric], default=PLAIN, format_func=title_of
         )
-    with columns[2]:
+    with grid.container():
         search = projection_view.ask(
             "search", "Search the points", placeholder='ball, or "ball" for the whole word'
         )
