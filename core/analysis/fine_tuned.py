@@ -299,7 +299,11 @@ def seeds_summary(
 ) -> list[SeedsSummary]:
     """Each experiment on a task, in order of the runs; all finished ones without `runs`."""
     found = by_experiment(runs or fine_tuned_runs())
-    return [_summary(group, samples) for group in found if group[0].task == task]
+    return [
+        summary(group, [figures(answers, samples) for answers in group])
+        for group in found
+        if group[0].task == task
+    ]
 
 
 def fine_tuned_runs() -> list[str]:
@@ -324,8 +328,8 @@ def experiment_of(run_name: str) -> str:
     return base if dash and seed.isdigit() else run_name
 
 
-def _summary(group: list[TaskAnswers], samples: int) -> SeedsSummary:
-    found = [figures(answers, samples) for answers in group]
+def summary(group: Sequence[TaskAnswers], found: Sequence[dict[str, Figure]]) -> SeedsSummary:
+    """One experiment's headline; `found` are its seeds' figures."""
     headline = next(iter(found[0]))
     values = [each[headline] for each in found]
     middle = sorted(values, key=lambda v: v.value)[(len(values) - 1) // 2]
@@ -350,17 +354,10 @@ def _summary(group: list[TaskAnswers], samples: int) -> SeedsSummary:
     )
 
 
-def median_figures(group: Sequence[TaskAnswers], samples: int = SAMPLES) -> dict[str, Figure]:
+def median_figures(found: Sequence[dict[str, Figure]]) -> dict[str, Figure]:
     """Every figure's median over seeds, with the lowest and highest seed for its ends."""
-    found = [figures(answers, samples) for answers in group]
-    return {
-        name: Figure(
-            float(np.median([each[name].value for each in found])),
-            min(each[name].value for each in found),
-            max(each[name].value for each in found),
-        )
-        for name in found[0]
-    }
+    values = {name: [each[name].value for each in found] for name in found[0]}
+    return {name: Figure(float(np.median(own)), min(own), max(own)) for name, own in values.items()}
 
 
 # ---- for screens and files --------------------------------------------------------------------------
@@ -373,10 +370,11 @@ def report(runs: Sequence[str], samples: int = SAMPLES) -> dict:
     groups = by_experiment(runs)
     found = {"experiments": [], "figures": [], "categories": [], "notes": []}
     for group in groups:
-        summary = asdict(_summary(group, samples))
-        found["experiments"].append({**summary, "seeds": list(summary["seeds"])})
-        about = {key: summary[key] for key in ("experiment", "task", "split")}
-        for name, figure in median_figures(group, samples).items():
+        seeds = [figures(answers, samples) for answers in group]
+        headline = asdict(summary(group, seeds))
+        found["experiments"].append({**headline, "seeds": list(headline["seeds"])})
+        about = {key: headline[key] for key in ("experiment", "task", "split")}
+        for name, figure in median_figures(seeds).items():
             values = {"median": figure.value, "lowest": figure.low, "highest": figure.high}
             found["figures"].append({**about, "figure": name, **values})
         if rows := median_categories(group):

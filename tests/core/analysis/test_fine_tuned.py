@@ -42,9 +42,13 @@ def seeds_of(*accuracies, count=200):
     return group
 
 
+def summary_of(group):
+    return fine_tuned.summary(group, [fine_tuned.figures(answers, 500) for answers in group])
+
+
 def test_median_and_range_are_over_seeds_and_the_interval_over_the_middle_ones_items():
     group = seeds_of(0.9, 0.6, 0.8)
-    summary = fine_tuned._summary(group, 500)
+    summary = summary_of(group)
     assert (summary.median, summary.lowest, summary.highest) == (0.8, 0.6, 0.9)
     assert summary.experiment == "t-e" and summary.seeds == (0, 1, 2)
     middle = fine_tuned.figures(group[2], 500)["accuracy"]
@@ -56,7 +60,7 @@ def test_a_seed_of_one_answer_has_collapsed_and_one_at_the_majority_is_merely_no
     labels = np.arange(200) % 2
     group = seeds_of(0.9, 0.5)
     group.append(made_up(labels, np.ones(200, int), run="t-e-s2", seed=2))
-    summary = fine_tuned._summary(group, 500)
+    summary = summary_of(group)
     assert (summary.collapsed, summary.no_better, summary.commonest) == (1, 2, 0.5)
 
 
