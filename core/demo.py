@@ -26,6 +26,7 @@ from core.config import (
     ProjectSettings,
     TeacherSettings,
 )
+from core.orphans import end_with_parent, leave_if_orphaned
 
 Progress = Callable[[int, int, str], None]
 
@@ -146,7 +147,8 @@ def real_clips() -> list[Path]:
 def _distill_all(settings: DemoSettings, progress: Progress) -> None:
     """Train the students side by side, one thread each: small models gain little from more."""
     lanes = max(1, min(settings.workers, len(STUDENTS)))
-    with ProcessPoolExecutor(lanes, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(lanes, spawn, initializer=end_with_parent) as pool:
         jobs = [pool.submit(_distill_one, student_settings(settings, name)) for name in STUDENTS]
         for done, job in enumerate(as_completed(jobs), start=1):
             progress(done, len(jobs), job.result())
@@ -155,7 +157,10 @@ def _distill_all(settings: DemoSettings, progress: Progress) -> None:
 def _distill_one(student: DistillSettings) -> str:
     from core.training.distill_student import distill
 
-    distill(student)
+    try:
+        distill(student)
+    finally:
+        leave_if_orphaned()
     return student.name
 
 

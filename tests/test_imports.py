@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Lower floors first. A module may import from its own floor and from those below it.
 FLOORS = [
-    {"core.records", "core.config"},
+    {"core.records", "core.config", "core.orphans"},
     {"core.losses"},
     {"core.models"},
     # Importing a library looks into its videos, so decoding stands below it.

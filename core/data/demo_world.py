@@ -33,6 +33,7 @@ from core.data.demo_facts import (
 from core.data.demo_items import write_physics_items, write_time_items
 from core.data.demo_narration import mentions, narrate
 from core.data.demo_story import Story, plan_stories
+from core.orphans import end_with_parent
 from core.records import ProbeItem
 
 __all__ = ["DemoWorld", "build_demo_world", "demo_facts", "word_labels"]
@@ -93,7 +94,8 @@ def _render_all(settings: DemoSettings, world: DemoWorld, progress: Progress) ->
         for done, job in enumerate(jobs, start=1):
             progress(done, len(jobs), _render(*job))
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=end_with_parent) as pool:
         futures = [pool.submit(_render, *job) for job in jobs]
         for done, future in enumerate(as_completed(futures), start=1):
             progress(done, len(jobs), future.result())

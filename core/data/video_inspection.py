@@ -18,6 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from core.extraction.decoding import UnreadableVideo, find_end, probe_video, thumbnail
+from core.orphans import end_with_parent
 from core.records import Video
 
 THUMBNAIL_SIDE = 320  # pixels, the longer one
@@ -75,7 +76,8 @@ def inspect_files(jobs: list[Job], workers: int) -> Iterator[Inspection]:
 
 def _run_pool(jobs: list[Job], workers: int) -> Iterator[Inspection]:
     # Spawned, not forked: a fork copies locks that the decoder's threads may hold.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=end_with_parent) as pool:
         for future in as_completed([pool.submit(inspect_file, job) for job in jobs]):
             yield future.result()
 
