@@ -99,13 +99,14 @@ def figures_chart(rows: Sequence[Mapping]) -> go.Figure:
     return figure
 
 
+MAX_NAME, NAMES_SHARE = 22, 0.75  # letters of a name, and its room as a share of what is drawn
 LINE_STYLES = ("dot", "dash", "dashdot")
 
 
 def forest(rows: Sequence[Mapping], lines: Mapping[str, float]) -> go.Figure:
     """Shares with their intervals, one below the other, and levels to beat as upright lines.
 
-    A row has model, accuracy, low and high; names stand above, so that a phone has room.
+    A row has model, accuracy, low and high; its name stands left of all that is drawn.
     """
     figure = go.Figure()
     for place, row in enumerate(rows):
@@ -118,13 +119,10 @@ def forest(rows: Sequence[Mapping], lines: Mapping[str, float]) -> go.Figure:
             showlegend=False, hovertemplate=f"{row['low']:.1%} to {row['high']:.1%}<extra>"
             + _plain(row["model"]) + " %{x:.1%}</extra>",
         )  # fmt: skip
+        name = row["model"]
+        name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
         figure.add_annotation(
-            x=value,
-            y=place,
-            text=_plain(row["model"]),
-            showarrow=False,
-            yshift=16,
-            xanchor="center",
+            x=0, xref="paper", xanchor="left", y=place, text=_plain(name), showarrow=False
         )
     known = {name: level for name, level in lines.items() if np.isfinite(level)}
     for (name, level), style in zip(known.items(), LINE_STYLES):
@@ -134,10 +132,12 @@ def forest(rows: Sequence[Mapping], lines: Mapping[str, float]) -> go.Figure:
         )  # fmt: skip
     _lay_out(figure, "", "share that is right, with its 95 % interval", "")
     ends = [*known.values(), *(row[end] for row in rows for end in ("low", "high"))]
-    figure.update_xaxes(range=[min(ends) - 0.06, max(ends) + 0.06], tickformat=".0%", nticks=7)
+    width = max(0.02, max(ends) - min(ends))
+    begin = min(ends) - NAMES_SHARE * width
+    figure.update_xaxes(range=[begin, max(ends) + 0.08 * width], tickformat=".0%", nticks=6)
     figure.update_yaxes(range=[len(rows) - 0.5, -0.7], visible=False)
     figure.update_layout(
-        height=110 + 48 * len(rows), hovermode="closest", margin_t=34,
+        height=110 + 36 * len(rows), hovermode="closest", margin_t=34,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
     )  # fmt: skip
     return figure
@@ -171,7 +171,7 @@ def gains_chart(bands: Sequence[Mapping], one: str, other: str) -> go.Figure:
 
 SEQUENTIAL = [[place / 9, f"#{11 + place:06d}"] for place in range(10)]  # the theme's, as `_color`
 AROUND_ZERO = [[0.0, "#000002"], [0.5, "#000038"], [1.0, "#000001"]]  # coral, the page, teal
-TEXT, PAGE = "#000037", "#000038"  # the theme's text and background, as `_color`
+TEXT = "#000037"  # the theme's, as `_color`
 MAX_NAMED_TOKENS = 30  # more names than this run into each other
 
 

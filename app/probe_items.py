@@ -34,6 +34,7 @@ THIRD_NAMES = {
 }
 OUTCOMES = ("any", "first", "second", "both", "neither")
 MAX_SEARCH = 200
+KEPT_WORDS = 3  # that two texts may begin with in common before they are cut
 
 
 def show_items(wish: Wish, found: resources.Probed) -> int | None:
@@ -170,7 +171,9 @@ def show_table(found: resources.Probed, one: Answers, other: Answers, rows: np.n
     """The slice's items; a click on a row opens one."""
     names = [each.model for each in found.answers]
     table = resources.probe_item_table(found).iloc[rows]
-    shown = table[["context", "right text", "wrong text"]].copy()
+    shown = table[["context"]].copy()
+    texts = [parted(*pair) for pair in zip(table["right text"], table["wrong text"])]
+    shown["right text"], shown["wrong text"] = [[pair[n] for pair in texts] for n in (0, 1)]
     for name in names:
         shown[name] = np.where(table[f"right: {name}"], "✓", "✗")
     for each in dict.fromkeys((one.model, other.model)):
@@ -196,6 +199,15 @@ def show_table(found: resources.Probed, one: Answers, other: Answers, rows: np.n
             ),
         },
     )
+
+
+def parted(right: str, wrong: str) -> tuple[str, str]:
+    """Both texts from a word before they part: in a narrow column their ends would be cut."""
+    words = right.split(), wrong.split()
+    same = next((n for n, (a, b) in enumerate(zip(*words)) if a != b), 0)
+    if same <= KEPT_WORDS:
+        return right, wrong
+    return tuple("… " + " ".join(text[same - 1 :]) for text in words)
 
 
 def _picked(key: str, item_ids: list[str]) -> None:

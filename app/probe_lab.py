@@ -89,6 +89,7 @@ def choose(runs: list[RunInfo]) -> Wish:
             key="models",
             bind="query-params",
             accept_new_options=True,
+            wrap=True,
             placeholder="A run; or type a folder or a hub name",
             help="Runs of this workspace. A masked language model of the transformers library "
             "can be typed in: its folder, or its name on the hub.",

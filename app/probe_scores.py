@@ -15,7 +15,7 @@ POINTS = st.column_config.NumberColumn(format="%+.1f")
 P_VALUE = st.column_config.NumberColumn(format="%.4f")
 LINES = {
     "chance": "guessing",
-    "majority": "always the commonest place",
+    "majority": "always the same choice",
     "template": "by template alone",
 }
 CLEAR = 0.05  # corrected p below which a difference is called one

@@ -11,7 +11,7 @@ import pytest
 from app import charts
 from app.probe_gains import times
 from app.probe_item import changed_words, margin, signed
-from app.probe_items import text_mask, third
+from app.probe_items import parted, text_mask, third
 from app.probe_lab import Wish
 from app.probe_scores import lines_text, verdict
 from core.records import ProbeItem
@@ -64,6 +64,14 @@ def test_thirds_part_the_known_values():
     assert [part.sum() for part in parts] == [2, 2, 2]
     assert not np.any(np.stack(parts)[:, -1]) and third(values, "any").all()
     assert third(np.full(3, np.nan), "low").all()
+
+
+def test_texts_that_begin_alike_are_shown_from_where_they_part():
+    one, other = parted("he slept long before she ate", "he slept long after she ate")
+    assert (one, other) == ("he slept long before she ate", "he slept long after she ate")
+    one, other = parted("he slept very long before she ate", "he slept very long after she ate")
+    assert (one, other) == ("… long before she ate", "… long after she ate")
+    assert parted("a b c d", "a b c d e") == ("a b c d", "a b c d e")
 
 
 def pair(difference: float, p: float, detectable: float = 0.03) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -153,6 +154,33 @@ def test_a_model_that_is_none_says_so(tiny_demo):
     test = open_lab(models="no-such-model")
     assert not test.exception
     assert len(test.error) == 1 and "no-such-model" in words_on(test)
+
+
+def test_scores_are_shown_as_they_come(tiny_demo):
+    """One model has scored some items, another none: each is judged on what it has."""
+    from core.inference import open_encoder
+    from core.score_cache import score_items
+
+    items = load_items("demo_time")
+    score_items(open_encoder("demo-nst"), items[:20], "PLL")
+    test = opened_lab(task="demo_time", method="PLL", models="demo-nst")
+    assert test.dataframe[0].value["items"].tolist() == [f"20 of {len(items)}"]
+    assert "Go on" in [button.label for button in test.button]
+
+
+def test_the_export_holds_settings_hashes_scores_tests_and_items(tiny_demo):
+    from app import resources
+    from app.probe_items import export_json
+    from app.probe_lab import Wish
+
+    wish = Wish("demo_physics", ("demo-teacher", "demo-nst"), "PLL-word-l2r", "sum", 0, "")
+    found = resources.probed(resources.probe_set(wish.task), wish.models, wish.method, wish.norm)
+    content = json.loads(export_json(wish, found, np.arange(10)))
+    assert content["settings"]["models"] == list(wish.models)
+    assert {len(value) for value in content["models"].values()} == {64}
+    assert [row["n"] for row in content["scores"]] == [10, 10]
+    assert content["pairs"][0]["one"] == "demo-teacher" and len(content["items"]) == 10
+    assert {"right: demo-nst", "margin: demo-nst", "context"} <= content["items"][0].keys()
 
 
 def test_one_model_alone_is_shown_without_tests(tiny_demo):
