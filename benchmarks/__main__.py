@@ -11,7 +11,7 @@ import importlib
 import sys
 import time
 
-BENCHMARKS = ["losses", "distillation", "scoring"]
+BENCHMARKS = ["losses", "distillation", "scoring", "projections"]
 
 
 def main(names: list[str]) -> None:
