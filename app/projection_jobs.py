@@ -8,10 +8,10 @@ from app import jobs, preparation, resources
 from core.models.run_folder import RunInfo
 
 KINDS = {
-    "tokens": "Tokens in their sentences",
-    "words": "Words, averaged over their sentences",
+    "words": "Words",  # averaged over their sentences
+    "tokens": "Words in context",
     "clips": "Clips",
-    "seconds": "Seconds of the videos",
+    "seconds": "Seconds of video",
 }
 METHODS = ("pca", "umap", "tsne")
 LIMITS = (5_000, 20_000, 50_000, 200_000)
@@ -60,7 +60,7 @@ def show_form() -> None:
             accept_new_options=True,
             help="A library's captions and clips. Or type the path of a text file on this computer.",
         )
-        kind = middle.selectbox("Points", list(KINDS), format_func=KINDS.get, index=1)
+        kind = middle.selectbox("Points", list(KINDS), format_func=KINDS.get)
         layer = right.selectbox(
             "Layer", ["joint"], accept_new_options=True,
             help="The joint space of text and video, or the number of a hidden layer.",

@@ -12,7 +12,7 @@ import streamlit as st
 from app import charts, point_resources, projection_map, projection_view
 from app.point_resources import FATE
 from app.projection_map import Shown
-from app.wording import count, escape
+from app.wording import count, escape, percent
 from core.analysis import survival
 
 TITLES = {"kept": "Kept", "lost": "Lost", "gained": "Gained", "never": "Never grounded"}
@@ -61,19 +61,17 @@ def parted(shown: Shown, others: Sequence[Shown]) -> tuple[Shown | None, list[Sh
 
 def show_counts(table: pd.DataFrame, teacher: Shown, student: Shown) -> None:
     counts = survival.fate_counts(table)
-    what = "word" if teacher.points.kind == "words" else "word in context"
+    what = "words" if teacher.points.kind == "words" else "words in context"
     with st.container(horizontal=True, gap="large"):
         for fate, number in counts.items():
             st.metric(TITLES[fate], f"{number:,}", width="content")
     grounded = counts["kept"] + counts["lost"]
-    share = f"{counts['kept'] / grounded:.0%}".replace("%", " %") if grounded else "none"
+    share = percent(counts["kept"] / grounded) if grounded else "none"
     st.caption(
-        f"Of {count(len(table), what).replace('contexts', 'context')}, {grounded:,} are grounded in "
-        f"{escape(teacher.run)}; {escape(student.run)} keeps {share} of them. Grounded means: it "
-        f"points at its clips more sharply than {survival.THRESHOLD:.0%} of caption words do".replace(
-            "%", " %"
-        )
-        + ", both models held to the teacher's measure."
+        f"Of {len(table):,} {what}, {grounded:,} are grounded in {escape(teacher.run)}; "
+        f"{escape(student.run)} keeps {share} of them. Grounded means: it points at its clips more "
+        f"sharply than {percent(survival.THRESHOLD)} of caption words do, both models held to the "
+        "teacher's measure."
     )
 
 
@@ -91,10 +89,16 @@ def show_against_concreteness(table: pd.DataFrame, student: Shown) -> None:
     )
     low, high = found.interval.low, found.interval.high
     st.caption(
-        f"Rank correlation of concreteness and change {found.rho:+.2f} ({low:+.2f} to {high:+.2f}) "
+        f"Rank correlation of concreteness and change {signed(found.rho)} ({signed(low)} to "
+        f"{signed(high)}) "
         f"over {count(found.count, 'word')}: {_reading(low, high)}. Above 0 a word is sharper in "
         f"{escape(student.run)} than in its teacher."
     )
+
+
+def signed(value: float) -> str:
+    """+0.12 or −0.12, with a minus that is as wide as the plus."""
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _reading(low: float, high: float) -> str:

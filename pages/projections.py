@@ -54,7 +54,7 @@ def main() -> None:
         shown = choose_points(sets)
         others = same_points(shown)
         mode = choose_mode(others)
-        shown = choose_look(shown)
+        shown = choose_look(shown, colored=mode != "survival")
         with middle:
             projection_saved.show_saved(link_of(shown, mode))
         with right:
@@ -125,19 +125,21 @@ def choose_mode(others: list[Shown]) -> str:
     return projection_view.segment("mode", "View", modes)
 
 
-def choose_look(shown: Shown) -> Shown:
-    """Colour, size and search."""
+def choose_look(shown: Shown, colored: bool) -> Shown:
+    """Colour, size and search; what became of the grounding is a colour of its own."""
     names = projection_map.column_names(shown.points)
     numeric = [n for n in names if not point_resources.column(shown.points, n).is_category]
-    grid = st.grid(3, min_column_width=160)
-    with grid.container():
-        color = projection_view.choose(
-            "color",
-            "Colour by",
-            [PLAIN, *names],
-            default="cluster_name" if "cluster_name" in names else PLAIN,
-            format_func=title_of,
-        )
+    grid = st.grid(3 if colored else 2, min_column_width=160)
+    color = PLAIN
+    if colored:
+        with grid.container():
+            color = projection_view.choose(
+                "color",
+                "Colour by",
+                [PLAIN, *names],
+                default="cluster_name" if "cluster_name" in names else PLAIN,
+                format_func=title_of,
+            )
     with grid.container():
         size = projection_view.choose(
             "size", "Size by", [PLAIN, *numeric], default=PLAIN, format_func=title_of
@@ -223,7 +225,8 @@ def link_of(shown: Shown, mode: str) -> dict:
     """All that a link to this view must say, defaults too."""
     points = shown.points
     said = {name: getattr(points, name) for name in ("source", "kind", "run", "layer")}
-    look = {"color": shown.color or PLAIN, "size": shown.size, "search": shown.search}
+    color = projection_view.get("color") if mode == "survival" else shown.color or PLAIN
+    look = {"color": color, "size": shown.size, "search": shown.search}
     rest = {name: projection_view.get(name) for name in ("other", "select", "point", "panel")}
     whole = said | {"method": shown.method, "mode": mode} | look | rest
     return {name: value for name, value in whole.items() if value}
