@@ -52,7 +52,7 @@ STAGES = {
     "embed": 4,
     "evaluate": 3,
     "map": 4,
-    "probe": 3,
+    "probe": 8,
 }
 
 # What the projections page opens on: the method beside its teacher and its control.

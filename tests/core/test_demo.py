@@ -55,6 +55,15 @@ def test_probe_items_are_there():
         assert len(item["choices"]) == 2 and item["label"] in (0, 1)
 
 
+def test_every_run_has_its_scores_of_the_demos_probes():
+    from core.data.probe_tasks import load_items
+    from core.score_cache import ScoreCache
+
+    items = [item for task in demo.PROBES for item in load_items(task)]
+    for run in (demo.TEACHER, *demo.STUDENTS):
+        assert ScoreCache.of(run, "PLL-word-l2r").missing(items) == []
+
+
 def test_nothing_trained_or_rendered_lies_outside_the_home(tiny_demo):
     assert config.cache_root().is_relative_to(tiny_demo)
     for video in load_library("demo").videos:
