@@ -184,8 +184,8 @@ def test_small_run_on_cpu_prints_both_tables(capsys):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_layers_give_the_same_steps(tokenizer, tmp_path):
-    # Three rows: with more tokens some CPUs take oneDNN's product, which torch cannot compile.
-    work = gpu.distillation_work(STUDENT, TEACHER, tokenizer, batch=3)
+    # So many tokens that uncompiled layers of some CPUs take oneDNN's product.
+    work = gpu.distillation_work(STUDENT, TEACHER, tokenizer, batch=6)
     torch._dynamo.utils.counters.clear()
     moved = []
     for compiled in (False, True):
@@ -197,7 +197,7 @@ def test_compiled_layers_give_the_same_steps(tokenizer, tmp_path):
         for _ in range(2):
             loop._one_step()
         moved.append(weights_of(loop) - start)
-    # One graph that learns, one for the frozen teacher, whose layers are wider.
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    # That of the check, one that learns, one for the frozen teacher, whose layers are wider.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3
     assert not torch._dynamo.utils.counters["graph_break"]
     assert float((moved[1] - moved[0]).norm() / moved[0].norm()) < 1e-2
