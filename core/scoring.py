@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 METHODS = ("PLL", "PLL-word-l2r")
 NORMS = ("sum", "token", "char")
-TOKENS_PER_BATCH = 2048  # padded, over all copies of a chunk: stays in a CPU's cache
+TOKENS_PER_BATCH = 1024  # padded, over all copies of a chunk: stays in a CPU's cache
 TOKENS_PER_GPU_BATCH = 2**16
 LOGITS_PER_BATCH = 2**23  # copies times vocabulary: 32 MB
 
