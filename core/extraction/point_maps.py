@@ -25,7 +25,7 @@ from core.data import point_store
 from core.data.point_store import KINDS, METHODS, SHARED
 from core.extraction.embeddings import part_of
 from core.extraction.point_sets import PointSets
-from core.inference import teacher_of
+from core.inference import encoder_hash, teacher_of
 from core.models.run_folder import RunFolder, list_runs
 from core.records import PointSet, Projection
 
@@ -52,7 +52,7 @@ def project(settings: ProjectSettings, progress: Progress | None = None) -> list
     for number, (kind, run) in enumerate(jobs):
         inside = part_of(progress, number, len(jobs))
         made.append(sets.point_set(kind, run, part_of(inside, 0, 2)))
-        _map_all(made[-1], _reference(made), settings, part_of(inside, 1, 2))
+        _map_all(made[-1], _reference(made[-1]), settings, part_of(inside, 1, 2))
     progress(1000 * len(jobs), 1000 * len(jobs), "projected")
     return made
 
@@ -88,11 +88,20 @@ def _able(kind: str, runs: Sequence[str]) -> list[str]:
     return [run for run in runs if kind in TEXT_KINDS or RunFolder.open(run).kind == "teacher"]
 
 
-def _reference(made: list[PointSet]) -> PointSet | None:
-    """The teacher's set of the same points, when it is not the set itself."""
-    own = made[-1]
+def _reference(own: PointSet) -> PointSet | None:
+    """The teacher's set of the same points, when there is one and it is not the set itself."""
     teacher = teacher_of(RunFolder.open(own.run))
-    found = [s for s in made[:-1] if s.run == teacher and s.rows_hash == own.rows_hash]
+    if teacher == own.run:
+        return None
+    weights = encoder_hash(RunFolder.open(teacher))
+    alike = ("source", "kind", "layer", "rows_hash")
+    found = [
+        points
+        for points in point_store.list_point_sets()
+        if points.run == teacher
+        and points.made_from["encoder"] == weights
+        and all(getattr(points, name) == getattr(own, name) for name in alike)
+    ]
     return found[-1] if found else None
 
 
@@ -102,12 +111,17 @@ def _reference(made: list[PointSet]) -> PointSet | None:
 def _map_all(
     points: PointSet, reference: PointSet | None, settings: ProjectSettings, progress: Progress
 ) -> None:
-    shared = reference is not None and points.layer == "joint"
-    names = [m + suffix for m in settings.methods for suffix in ("", SHARED)[: 1 + shared]]
+    shown = point_store.list_methods(reference) if reference is not None else []
+    names: list[str] = []
+    for method in settings.methods:
+        names.append(method)
+        if method in shown and points.layer == "joint":
+            names.append(method + SHARED)
     for number, name in enumerate(names):
         inside = part_of(progress, number, len(names))
         inside(0, 1, f"{name} of {points.kind} of {points.run}")
-        _map(points, reference, name, settings, inside)
+        beside = reference if name.removesuffix(SHARED) in shown else None
+        _map(points, beside, name, settings, inside)
 
 
 def _map(

@@ -92,6 +92,18 @@ def test_a_student_has_a_map_of_its_own_and_one_on_its_teachers(runs, text):
     assert np.allclose(own.coordinates.mean(0), reference.coordinates.mean(0), atol=1e-3)
 
 
+def test_a_student_mapped_later_is_laid_on_its_teachers_map_all_the_same(runs, text):
+    project(settings_for(text, runs=("teacher",)))
+    student = project(settings_for(text, runs=("student",)))[0]
+    assert point_store.list_methods(student) == ["pca", "pca-shared"]
+
+
+def test_a_student_without_its_teachers_map_has_one_of_its_own(runs, text):
+    student = project(settings_for(text, runs=("student",)))[0]
+    assert point_store.list_methods(student) == ["pca"]
+    assert point_store.load_projection(student, "pca").parameters["aligned_to"] == ""
+
+
 def test_words_are_means_of_their_contexts(runs, text):
     tokens, words = project(settings_for(text, kinds=("tokens", "words"), runs=("teacher",)))
     contexts = np.array(point_store.read_points(tokens, ["text"])["text"].to_pylist())
