@@ -17,6 +17,7 @@ from core.models.run_folder import RunInfo
 from core.scoring import METHODS, NORMS
 
 LIVE_SEC = 1.5
+FOLDER = "probe-data"  # of the data sets, where it was typed
 LIMITS = (0, 100, 500, 1000)
 NORM_NAMES = {"sum": "sum", "token": "per token", "char": "per character"}
 METHOD_HELP = (
@@ -110,7 +111,7 @@ def choose(runs: list[RunInfo]) -> Wish:
             "Items", format_func=lambda n: f"{n:,} by chance" if n else "all",
             **viewstate.kept("limit", LIMITS, 0, forget_item),
         )  # fmt: skip
-    data = st.session_state.get("data-folder", "").strip()
+    data = st.session_state.get(FOLDER, "")
     return Wish(task, tuple(dict.fromkeys(models)), method, norm, limit, data)
 
 
@@ -146,7 +147,10 @@ def grounding_of(run_name: str) -> float:
 def read_items(wish: Wish) -> resources.ProbeSet | None:
     """The task's items; without its files, what is wanted and a field to name the folder."""
     try:
-        return resources.probe_set(wish.task, wish.limit, wish.data)
+        found = resources.probe_set(wish.task, wish.limit, wish.data)
+        if wish.data and wish.task not in demo.PROBES:
+            show_folder(wish.data)
+        return found
     except Exception as error:
         if not is_expected(error):
             raise
@@ -155,6 +159,7 @@ def read_items(wish: Wish) -> resources.ProbeSet | None:
         "Folder of the data sets",
         key="data-folder",
         placeholder="/path/to/data",
+        on_change=lambda: keep_folder(st.session_state["data-folder"]),
     )
     st.caption(
         "It holds PIQA/, TRACIE/ and the like. To set it for good, start the app with VIDLANKD_DATA "
@@ -162,6 +167,19 @@ def read_items(wish: Wish) -> resources.ProbeSet | None:
         "--models=RUN --data=FOLDER`"
     )
     return None
+
+
+def keep_folder(folder: str) -> None:
+    """Of this session alone: a widget's own value is gone when it is no longer on the page."""
+    st.session_state[FOLDER] = folder.strip()
+
+
+def show_folder(folder: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"Files from {escape(folder)}", width="content")
+        st.button(
+            "Another folder", key="other-folder", type="tertiary", on_click=keep_folder, args=("",)
+        )
 
 
 def read_scores(wish: Wish, probe: resources.ProbeSet) -> resources.Probed | None:

@@ -546,7 +546,10 @@ def live_scores(model: str, method: str, context: str, choices: tuple[str, ...])
 
 @st.cache_resource(max_entries=512, show_spinner=False)
 def _live_scores(model: str, home: str, run_hash: str, method: str, context: str, choices: tuple):
-    return encoder(model).score(context, choices, method)
+    # What was scored in a run needs no model, so that a page opens without loading one.
+    item = ProbeItem("", "", context, choices, 0)
+    kept = _score_cache(model, method, home, run_hash).lookup([item])[0]
+    return kept or encoder(model).score(context, choices, method)
 
 
 def _score_state(model: str, method: str) -> tuple:

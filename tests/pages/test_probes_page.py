@@ -84,6 +84,10 @@ def test_missing_data_names_the_setting_and_takes_a_folder(tiny_demo, monkeypatc
     test = test.text_input(key="data-folder").set_value(str(tmp_path)).run()
     assert not test.exception and not test.error
     assert "Run" in [button.label for button in test.button]
+    test = test.run().run()  # it stays when the field is gone
+    assert f"Files from {tmp_path}" in words_on(test)
+    other = next(button for button in test.button if button.label == "Another folder")
+    assert "VIDLANKD_DATA" in words_on(other.click().run())
 
 
 def test_a_run_is_asked_for_and_not_begun_where_it_takes_long(tiny_demo, monkeypatch):
@@ -115,6 +119,15 @@ def test_an_edit_changes_scores_and_keeps_the_original(tiny_demo):
     test = back.click().run()
     assert "Originally:" not in words_on(test) and "context" not in test.query_params
     assert field(test, item.item_id, "context").value == item.context
+
+
+def test_an_item_that_was_scored_needs_no_model(tiny_demo, monkeypatch):
+    from app import resources
+
+    item = load_items("demo_physics")[2]
+    monkeypatch.setattr(resources, "encoder", lambda name: pytest.fail("a model was opened"))
+    found = resources.live_scores("demo-crd", "PLL-word-l2r", item.context, item.choices)
+    assert len(found) == 2
 
 
 def test_an_item_of_ones_own_is_scored(tiny_demo):
