@@ -11,6 +11,7 @@ by online code, each block of items is told with a probe that learned from the b
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -158,20 +159,26 @@ def first_word(text: str) -> str:
 def control_labels(
     labels: np.ndarray, words: Sequence[str], asked_words: Sequence[str], seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A class for each control word, drawn from the labels' own distribution, for both sets.
+    """A class for each control word, dealt in the shares that the labels have, for both sets.
 
     Hewitt and Liang deal labels to words of tagged text; a class of a whole text has no word of
-    its own, so that its first one stands for it. A word never learned from can only be guessed.
+    its own, so that its first one stands for it. The commonest words are dealt first, each to
+    the class that lacks most: "the" and "a" on one side would make the control too easy. A word
+    never learned from can only be guessed.
     """
     rng = np.random.default_rng(seed)
-    names = sorted({*words, *asked_words})
-    dealt = dict(zip(names, rng.choice(labels, size=len(names))))
-    control = np.array([dealt[word] for word in words])
-    if len(np.unique(control)) < 2:
-        # Few words may all be dealt one class; then nothing could be learned by heart.
-        dealt[words[0]] = next(label for label in np.unique(labels) if label != control[0])
-        control = np.array([dealt[word] for word in words])
-    return control, np.array([dealt[word] for word in asked_words])
+    counts = Counter([*words, *asked_words])
+    classes, sizes = np.unique(labels, return_counts=True)
+    lacking = sizes / sizes.sum() * counts.total()
+    names = sorted(counts)
+    order = np.lexsort((rng.random(len(names)), [-counts[name] for name in names]))
+    dealt = {}
+    for place in order:
+        name = names[place]
+        chosen = int(np.argmax(lacking + 1e-9 * rng.random(len(classes))))
+        lacking[chosen] -= counts[name]
+        dealt[name] = classes[chosen]
+    return np.array([dealt[w] for w in words]), np.array([dealt[w] for w in asked_words])
 
 
 def as_rows(probes: Sequence[LayerProbe]) -> list[dict]:

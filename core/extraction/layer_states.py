@@ -20,6 +20,8 @@ from core.inference import model_hash, open_encoder
 from core.models.run_folder import write_json
 from core.models.task_heads import pooled
 
+MADE_BY = 2  # raise when a figure's meaning changes, so that kept ones are made anew
+
 
 def layer_states(
     encoder,
@@ -68,7 +70,7 @@ def probe_model(model: str, settings: LayerProbeSettings, progress=None) -> dict
             "tracie-uniform, …"
         )
     training, asked = (_labelled(task, settings, split) for split in ("train", "evaluate"))
-    made_from = [model_hash(model), dataclasses.asdict(settings) | {"data": ""}]
+    made_from = [MADE_BY, model_hash(model), dataclasses.asdict(settings) | {"data": ""}]
     made_from += [probe_tasks.items_hash(items) for items in (training, asked)]
     path = kept_path(made_from)
     if not path.is_file():

@@ -97,6 +97,17 @@ def test_a_word_has_one_control_class_in_both_sets():
     assert len(set(control)) == 2
 
 
+def test_the_control_classes_have_the_labels_shares_though_few_words_are_common():
+    rng = np.random.default_rng(0)
+    words = rng.choice(["the", "a", "it", *WORDS], 2000, p=[0.35, 0.3, 0.15, *[0.01] * 20])
+    labels = (rng.random(1000) < 0.3).astype(int)
+    for seed in range(3):
+        control, asked = control_labels(labels, words[:1000], words[1000:], seed)
+        assert np.mean([*control, *asked]) == pytest.approx(labels.mean(), abs=0.06)
+    drawn = [control_labels(labels, words[:1000], words[1000:], s)[0].tolist() for s in range(3)]
+    assert drawn[0] != drawn[1] or drawn[1] != drawn[2]
+
+
 def test_the_first_word_is_found_behind_punctuation():
     assert first_word("  'Tis so") == "tis" and first_word("...") == ""
 
