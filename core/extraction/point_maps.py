@@ -31,6 +31,7 @@ from core.records import PointSet, Projection
 
 Progress = Callable[[int, int, str], None]
 
+VERSION = 2  # of the methods: raise it when a map would come out otherwise
 TEXT_KINDS = ("tokens", "words")
 TEXT_RUNS = ("teacher", "student")  # kinds of runs that have a place in the joint space
 
@@ -175,6 +176,7 @@ def _parameters(points: PointSet, reference, name: str, settings: ProjectSetting
         "tsne": {"perplexity": settings.perplexity, "fit_points": settings.tsne_points},
     }[method]
     return chosen | {
+        "version": VERSION,
         "seed": settings.seed,
         "aligned_to": reference.run if reference is not None else "",
         "reference_hash": reference.hash if reference is not None else "",

@@ -73,3 +73,22 @@ def test_placing_in_blocks_reports_progress(groups, monkeypatch):
     seen = []
     assert np.allclose(place(vectors, vectors, places, progress=lambda *a: seen.append(a)), whole)
     assert [done for done, _, _ in seen] == [100, 200, 240]
+
+
+def test_a_point_between_two_parts_of_the_map_goes_to_one_and_not_into_the_gap(groups):
+    vectors, truth = groups
+    centers = np.array([[0, 0], [10, 0], [0, 10], [10, 10]], np.float32)
+    between = unit((vectors[truth == 0][:30] + vectors[truth == 1][:30]).astype(float))
+    found = place(between, vectors, centers[truth])
+    assert ((found[:, None] - centers[None]) ** 2).sum(-1).min(1).max() < 1e-6
+
+
+def test_placing_by_an_index_is_nearly_placing_by_all(groups, monkeypatch):
+    from core.analysis import manifold_maps
+
+    random = np.random.default_rng(4)
+    vectors = unit(random.normal(size=(1500, 8))).astype(np.float32)
+    places, new = vectors[:, :2], unit(random.normal(size=(400, 8))).astype(np.float32)
+    exact = place(new, vectors, places)
+    monkeypatch.setattr(manifold_maps, "INDEXED_FROM", 100)
+    assert (np.abs(place(new, vectors, places) - exact).max(1) < 1e-5).mean() > 0.85
