@@ -20,6 +20,7 @@ from core.analysis import neighbours as nearest
 from core.analysis import point_columns, point_selection, projections, survival
 from core.analysis.point_columns import Colors, Column
 from core.data import point_store
+from core.data.point_store import SHARED
 from core.data.video_library import thumbnail_path
 from core.feature_cache import settings_hash
 from core.records import PointSet, Projection
@@ -35,8 +36,22 @@ def point_sets() -> list[PointSet]:
     return [each for each in point_store.list_point_sets() if point_store.list_methods(each)]
 
 
+def methods(points: PointSet) -> list[str]:
+    """Methods of the set's own maps, and those of its students' maps that are laid on one of them.
+
+    A student's "umap-shared" has its points on the teacher's map: the teacher's own "umap".
+    """
+    own = point_store.list_methods(points)
+    if any(method.endswith(SHARED) for method in own):
+        return own
+    lent = {m for each in partners(points) for m in point_store.list_methods(each)}
+    return own + [method + SHARED for method in own if method + SHARED in lent]
+
+
 def point_map(points: PointSet, method: str) -> Projection:
     """Mapped into memory, not read: cheap on every rerun. Raises CacheError where it is absent."""
+    if method not in point_store.list_methods(points):
+        method = method.removesuffix(SHARED)
     return point_store.load_projection(points, method)
 
 
@@ -232,7 +247,7 @@ def mask(points: PointSet, method: str, selection: str) -> np.ndarray | None:
 def _mask(key, keys, selection: str, _points: PointSet, _method: str, _others: dict):
     def places(run: str) -> np.ndarray | None:
         owner = _others.get(run) if run else _points
-        if owner is None or _method not in point_store.list_methods(owner):
+        if owner is None or _method not in methods(owner):
             return None
         return point_map(owner, _method).coordinates
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import streamlit as st
@@ -10,6 +11,7 @@ import streamlit as st
 from app import point_resources, projection_view
 from app.projection_map import Shown, show_map
 from app.wording import escape, percent
+from core.data import point_store
 
 
 def choose_other(others: Sequence[Shown]) -> Shown:
@@ -43,7 +45,7 @@ def show_pair(shown: Shown, other: Shown, mask, found) -> None:
 def show_movement(shown: Shown, others: Sequence[Shown], mask, found) -> None:
     """Points moving from map to map; arrows for what is selected, or found by the search."""
     stages = stages_of(shown, others)
-    first = Shown(stages[0].points, shown.method, shown.color, shown.size, shown.search)
+    first = replace(stages[0], color=shown.color, size=shown.size, search=shown.search)
     show_map(
         "projections-moving",
         first,
@@ -53,24 +55,35 @@ def show_movement(shown: Shown, others: Sequence[Shown], mask, found) -> None:
         at=float(len(stages) - 1),
         place=None,
     )
-    st.caption(moved_how_far(stages, mask))
+    st.caption(f"{moved_how_far(stages, mask)} {whose_places(shown.method)}")
 
 
 def stages_of(shown: Shown, others: Sequence[Shown]) -> list[Shown]:
-    """Control, student, teacher: the page's model and at most two others, in this order."""
-    chosen = sorted([shown, *others], key=lambda each: rank(each.run, shown.run))[:3]
-    return sorted(chosen, key=lambda each: order(each.run))
+    """A control, a student, the teacher: in the order in which a student comes to be."""
+    models = [shown, *others]
+    controls, students, teachers = ([m for m in models if order(m.run) == n] for n in range(3))
+    if len(students) > 1:
+        names = [each.run for each in students]
+        own = shown.run if shown.run in names else names[0]
+        chosen = projection_view.choose("other", "Student", names, default=own, width=420)
+        students = [students[names.index(chosen)]]
+    found = [*controls[:1], *students, *teachers[:1]]
+    return found if len(found) > 1 else models[:2]
 
 
-def rank(run: str, page: str) -> tuple:
-    """The page's own model always; then a teacher, a control, a student."""
-    return run != page, order(run) == 1, run
+def whose_places(method: str) -> str:
+    """What a place on these maps means."""
+    if method.endswith(point_store.SHARED):
+        return "All models' points are placed on the teacher's map, so that a move is a move."
+    return (
+        "Each model has its own map, turned and scaled as a whole to lie on the teacher's: a move "
+        "says that neighbours changed, not by how much."
+    )
 
 
 def order(run: str) -> int:
     """0 for a control, 1 for a student, 2 for a teacher."""
-    kinds = point_resources.run_kinds()
-    if kinds.get(run) == "teacher":
+    if point_resources.run_kinds().get(run) == "teacher":
         return 2
     return 0 if point_resources.is_control(run) else 1
 

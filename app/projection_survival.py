@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -38,15 +37,23 @@ def show_survival(shown: Shown, others: Sequence[Shown]) -> None:
     chosen = projection_view.choose("other", "Student", names, default=default, width=420)
     student = students[names.index(chosen)]
     table = point_resources.survival_table(teacher.points, student.points)
-    show_counts(table, teacher, student)
+    show_counts(words_of(table, teacher), teacher, student)
     fate = replace(teacher, color=f"{FATE}{student.run}", size=shown.size, search=shown.search)
     mask = projection_map.selected(fate)
     projection_map.show_map(
         "projections-survival", fate, mask, projection_map.matched(fate), height=480
     )
     st.caption(projection_map.quality(teacher))
-    show_against_concreteness(table, student)
-    show_words(table, mask)
+    if mask is not None:
+        table = table[mask[table.index.to_numpy()]]
+    words = words_of(table, teacher)
+    show_against_concreteness(words, student)
+    show_words(words)
+
+
+def words_of(table: pd.DataFrame, teacher: Shown) -> pd.DataFrame:
+    """A row for each word, whatever the points are."""
+    return table if teacher.points.kind == "words" else survival.by_word(table)
 
 
 def parted(shown: Shown, others: Sequence[Shown]) -> tuple[Shown | None, list[Shown]]:
@@ -61,14 +68,14 @@ def parted(shown: Shown, others: Sequence[Shown]) -> tuple[Shown | None, list[Sh
 
 def show_counts(table: pd.DataFrame, teacher: Shown, student: Shown) -> None:
     counts = survival.fate_counts(table)
-    what = "words" if teacher.points.kind == "words" else "words in context"
+    averaged = "" if teacher.points.kind == "words" else ", each averaged over its contexts"
     with st.container(horizontal=True, gap="large"):
         for fate, number in counts.items():
             st.metric(TITLES[fate], f"{number:,}", width="content")
     grounded = counts["kept"] + counts["lost"]
     share = percent(counts["kept"] / grounded) if grounded else "none"
     st.caption(
-        f"Of {len(table):,} {what}, {grounded:,} are grounded in {escape(teacher.run)}; "
+        f"Of {count(len(table), 'word')}{averaged}, {grounded:,} are grounded in {escape(teacher.run)}; "
         f"{escape(student.run)} keeps {share} of them. Grounded means: it points at its clips more "
         f"sharply than {percent(survival.THRESHOLD)} of caption words do, both models held to the "
         "teacher's measure."
@@ -107,10 +114,8 @@ def _reading(low: float, high: float) -> str:
     return "concrete words " + ("keep more of their grounding" if low > 0 else "lose more of it")
 
 
-def show_words(table: pd.DataFrame, mask: np.ndarray | None) -> None:
-    """The words as a table that can be sorted; a selection on the map narrows it."""
-    if mask is not None:
-        table = table[mask[table.index.to_numpy()]]
+def show_words(table: pd.DataFrame) -> None:
+    """The words as a table that can be sorted; a selection on the map has narrowed it."""
     fates = [fate for fate in survival.FATES if (table["fate"] == fate).any()]
     wanted = st.pills(
         "Show", fates, format_func=TITLES.get, selection_mode="multi", key="survival-fates"

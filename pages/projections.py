@@ -23,6 +23,7 @@ from app.projection_map import PLAIN, Shown, title_of
 from app.wording import count
 from core.analysis.point_selection import Part
 from core.data import point_store
+from core.data.point_store import SHARED
 from core.records import PointSet
 
 METHODS = {
@@ -96,13 +97,13 @@ def choose_points(sets: list[PointSet]) -> Shown:
                 format_func=projection_jobs.KINDS.get if name == "kind" else str,
             )
         left = [each for each in left if getattr(each, name) == chosen]
-    methods = point_store.list_methods(left[-1])
+    methods = point_resources.methods(left[-1])
     with grid.container():
         method = projection_view.choose(
             "method",
             "Method",
             methods,
-            default=next(name for name in BEST if name in methods),
+            default=default_method(left[-1], methods),
             forgets=("select",),
             format_func=METHODS.get,
         )
@@ -117,6 +118,14 @@ def default_of(name: str, options: list[str]) -> str:
         teachers = [run.name for run in resources.trained_runs() if run.kind == "teacher"]
         return next((run for run in options if run in teachers), options[0])
     return options[0]
+
+
+def default_method(points: PointSet, methods: list[str]) -> str:
+    """To see movement, all on the teacher's map, where that is the map that stood here before."""
+    best = next(name for name in BEST if name in methods)
+    lent = best + SHARED
+    moves = projection_view.get("mode") == "moved" and lent not in point_store.list_methods(points)
+    return lent if moves and lent in methods else best
 
 
 def choose_mode(others: list[Shown]) -> str:
@@ -157,7 +166,7 @@ def same_points(shown: Shown) -> list[Shown]:
     return [
         Shown(each, shown.method)
         for each in point_resources.partners(shown.points)
-        if each.layer == shown.points.layer and shown.method in point_store.list_methods(each)
+        if each.layer == shown.points.layer and shown.method in point_resources.methods(each)
     ]
 
 

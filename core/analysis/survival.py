@@ -70,6 +70,17 @@ def survival(words: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFrame:
     return table[known].sort_values("change", kind="stable")
 
 
+def by_word(table: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFrame:
+    """The table of words in context as one of words: means over the contexts, `count` of them.
+
+    Contexts of one word are no independent evidence; correlations are taken over words.
+    """
+    groups = table.assign(word=table["word"].str.lower()).groupby("word", sort=False)
+    means = groups[["teacher", "student", "zipf", "concreteness"]].mean()
+    facts = groups["pos"].first().to_frame().assign(count=groups.size())
+    return survival(means.join(facts).reset_index(), threshold)
+
+
 def fate_counts(table: pd.DataFrame) -> dict[str, int]:
     """How many words have each fate, in the order of FATES."""
     found = table["fate"].value_counts()

@@ -10,7 +10,7 @@ from app.point_resources import FATE
 from core.analysis.point_columns import counts_of
 from core.data import point_store
 from tests.app.test_scatter import unpacked
-from tests.point_samples import GROUPS, WORDS, write_point_set
+from tests.point_samples import GROUPS, WORDS, write_map, write_point_set
 
 
 @pytest.fixture
@@ -153,3 +153,16 @@ def test_overlap_is_that_of_exact_neighbours(points):
             found.append(set(np.argsort(-scores)[:k]))
         shares.append(len(found[0] & found[1]) / k)
     assert abs(point_resources.overlap(points, other, rows, k) - np.mean(shares)) < 1e-6
+
+
+def test_a_teacher_has_its_students_shared_map_as_its_own(points):
+    student = write_map(write_point_set("demo-nst-crd", shift=1.0), "pca-shared")
+    assert point_resources.methods(points) == ["pca", "pca-shared"]
+    assert point_resources.methods(student) == ["pca", "pca-shared"]
+    own, lent = (point_resources.point_map(points, m) for m in ("pca", "pca-shared"))
+    assert (np.array(own.coordinates) == np.array(lent.coordinates)).all()
+    text = "box:-2,0,-2,2"
+    assert (
+        point_resources.mask(points, "pca", text)
+        == point_resources.mask(points, "pca-shared", text)
+    ).all()

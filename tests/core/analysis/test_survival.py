@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.analysis.survival import concreteness_correlation, fate_counts, survival
+from core.analysis.survival import by_word, concreteness_correlation, fate_counts, survival
 
 
 @pytest.fixture
@@ -71,3 +71,21 @@ def test_too_few_or_equal_words_have_no_correlation():
     )
     flat = pd.DataFrame({"concreteness": np.arange(20.0), "change": np.zeros(20)})
     assert concreteness_correlation(flat) is None
+
+
+def test_contexts_of_a_word_become_one_row_with_their_mean():
+    contexts = pd.DataFrame(
+        {
+            "word": ["ball", "Ball", "of"],
+            "teacher": [0.9, 0.5, 0.1],
+            "student": [0.2, 0.4, 0.3],
+            "concreteness": [5.0, 5.0, np.nan],
+            "zipf": [4.0, 4.0, 7.0],
+            "pos": ["noun", "noun", "adposition"],
+        }
+    )
+    table = by_word(survival(contexts)).set_index("word")
+    assert table.loc["ball", "teacher"] == pytest.approx(0.7)
+    assert table.loc["ball", "change"] == pytest.approx(-0.4)
+    assert table.loc["ball", "count"] == 2 and table.loc["ball", "fate"] == "lost"
+    assert table["fate"].to_dict() == {"ball": "lost", "of": "never"}
