@@ -16,6 +16,7 @@ import streamlit as st
 
 from app import projection_labels, resources, scatter
 from app.scatter import Bounds
+from core import config
 from core.analysis import neighbours as nearest
 from core.analysis import point_columns, point_selection, projections, survival
 from core.analysis.point_columns import Colors, Column
@@ -33,6 +34,11 @@ SEED = 0  # of the order of drawing and of samples
 
 def point_sets() -> list[PointSet]:
     """Every finished set of the workspace that has a map."""
+    return _point_sets(str(config.home()), point_store.stamp())
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _point_sets(home: str, stamp: tuple) -> list[PointSet]:
     return [each for each in point_store.list_point_sets() if point_store.list_methods(each)]
 
 

@@ -52,6 +52,13 @@ def list_point_sets() -> list[PointSet]:
     return sorted(found, key=lambda s: (s.source, s.kind, s.run, _layer_order(s.layer), s.hash))
 
 
+def stamp() -> tuple:
+    """Changes when a set or a map comes, goes or is replaced; much cheaper than opening them."""
+    marks = sorted(config.cache_root().glob("*/points-*/point_set.json"))
+    maps = (mark.parent / "maps" for mark in marks)
+    return tuple((str(m.parent), m.stat().st_mtime_ns if m.exists() else 0) for m in maps)
+
+
 def load_point_set(path: Path) -> PointSet:
     """The set in this folder, its vectors mapped. Raises CacheError for a damaged or alien one."""
     facts = _read_json(path / "point_set.json")
