@@ -54,6 +54,7 @@ class TaskAnswers:
     labels: tuple[str, ...]
     template_prior: float | None  # share right by answering what the template says, where known
     table: pd.DataFrame  # item_id, label, prediction, scores, group, metadata
+    sampled: bool = False  # only a part of the split was asked: no story is whole
 
 
 def predictions_path(run_path: Path, task: str, split: str) -> Path:
@@ -101,6 +102,7 @@ def _loaded(run, path: Path) -> TaskAnswers:
         kind=about["kind"],
         labels=tuple(about["labels"]),
         template_prior=about.get("template_prior"),
+        sampled=about.get("sampled", False),
         table=pd.read_parquet(path),
     )
 
@@ -127,7 +129,9 @@ def figures(answers: TaskAnswers, samples: int = SAMPLES) -> dict[str, Figure]:
         found |= _class_figures(table, len(answers.labels), samples)
     metadata = [json.loads(text) for text in table["metadata"]]
     if metadata and "point" in metadata[0]:
-        found |= _tracie_figures(right, metadata, groups, samples)
+        found |= _point_figures(right, metadata, groups, samples)
+        if not answers.sampled:
+            found |= _whole_figures(right, metadata, groups, samples)
     return found
 
 
@@ -172,16 +176,20 @@ def class_figure(
     return Figure(float(figure(whole)), float(low), float(high))
 
 
-def _tracie_figures(right, metadata: list[dict], groups, samples: int) -> dict[str, Figure]:
+def _point_figures(right, metadata: list[dict], groups, samples: int) -> dict[str, Figure]:
     points = np.array([m["point"] for m in metadata])
-    found = {
+    return {
         point: _mean(right[points == point], groups[points == point], samples)
         for point in ("start", "end")
         if (points == point).any()
     }
+
+
+def _whole_figures(right, metadata: list[dict], groups, samples: int) -> dict[str, Figure]:
+    """Stories and before/after pairs with every item right."""
     stories = [m["story"] for m in metadata]
     whole = task_metrics.whole_groups(right, stories)
-    found["story"] = _mean(whole, np.arange(len(whole)), samples)
+    found = {"story": _mean(whole, np.arange(len(whole)), samples)}
     pairs = [m["pair"] for m in metadata]
     story_of = {pair: group for pair, group in zip(pairs, groups)}  # a pair lies in one story
     found["pair"] = _mean(

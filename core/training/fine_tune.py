@@ -269,6 +269,7 @@ def answer_tasks(
         found = answered(model, rows, settings.max_answer_pieces, progress)
         about = {"task": task.name, "split": split, "kind": own.kind, "labels": list(task.labels)}
         about["template_prior"] = template_line(known, items, len(task.labels))
+        about["sampled"] = settings.evaluate_limit > 0
         write_answers(path, items, found, list(own.labels), about)
 
 

@@ -107,6 +107,13 @@ def test_tracie_gets_its_own_figures():
     assert (values["start"], values["end"], values["story"], values["pair"]) == (1, 0, 0.5, 0.5)
 
 
+def test_of_a_sample_no_story_is_judged_as_a_whole():
+    metadata = [{"point": "start", "story": "a", "pair": 1}]
+    whole, sampled = (made_up([1], [1], metadata=metadata, sampled=s) for s in (False, True))
+    assert {"story", "pair"} <= set(fine_tuned.figures(whole, 50))
+    assert set(fine_tuned.figures(sampled, 50)) == {"accuracy", "Matthews", "F1", "start"}
+
+
 def test_spans_are_left_empty_where_no_answer_scores_higher():
     answers = made_up(
         [["cat"], [], ["dog"]],
