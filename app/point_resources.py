@@ -223,6 +223,8 @@ def table(points: PointSet, rows: np.ndarray) -> pd.DataFrame:
 def stored(points: PointSet, rows: np.ndarray) -> pd.DataFrame:
     """The rows with every column as it is stored, and the sentence they stand in."""
     frame = point_store.read_points(points).take(rows).to_pandas()
+    texts = frame.select_dtypes("category").columns
+    frame[texts] = frame[texts].astype(object)  # a few rows need not carry all the set's texts
     if len(sentences(points)) and "sentence_id" in frame:
         ids = frame["sentence_id"].fillna(-1).astype(int)
         known = sentences(points).take(pa.array(ids.clip(lower=0))).to_pylist()

@@ -44,7 +44,7 @@ def html_page(title: str, about: str, picture: Picture, layer: Layer, total: int
     """The map with its points, colours, labels and selection; it zooms and tells its points."""
     items = [item | {"choice": None} for item in picture.legend.get("items", ())]
     still = replace(picture, legend={**picture.legend, "items": items})
-    data = data_of("map", still, layer, total, None, _data_url)
+    data = data_of("map", still, layer, total, None, _data_url) | {"still": True}
     js, css = source("scatter")
     js = js.replace("export default function (", "const showScatter = function (")
     return PAGE.format(

@@ -228,6 +228,7 @@ class Scatter {
     this.root.dataset.scatter = data.id;
     this.root.dataset.ready = "false";
     this.stage.style.setProperty("--height", `${data.height}px`);
+    this.root.classList.toggle("still", Boolean(data.still)); // no server answers
     this.heading.textContent = data.title;
     this.heading.hidden = !data.title;
     this.over.setAttribute("aria-label", data.label);
@@ -549,7 +550,16 @@ class Scatter {
   }
 
   drawNames(context, dark, light) {
-    if (this.at !== Math.round(this.at)) return;
+    for (const { text, left, top } of this.fittingNames(context)) {
+      [context.lineWidth, context.strokeStyle, context.fillStyle] = [4, light, dark];
+      context.strokeText(text, left, top + 4);
+      context.fillText(text, left, top + 4);
+    }
+  }
+
+  // The names that find room without covering one that comes before them.
+  fittingNames(context) {
+    if (this.at !== Math.round(this.at)) return [];
     const taken = [];
     context.font = `600 ${this.stage.clientWidth < 600 ? 11 : 12.5}px ${getComputedStyle(this.root).fontFamily}`;
     context.textAlign = "center";
@@ -558,13 +568,11 @@ class Scatter {
       const [left, top] = this.toScreen(x, y);
       const half = context.measureText(text).width / 2 + 4;
       const box = [left - half, top - 10, left + half, top + 10];
-      const free = taken.every((o) => box[2] < o[0] || box[0] > o[2] || box[3] < o[1] || box[1] > o[3]);
-      if (!free || box[0] < 4 || box[2] > this.stage.clientWidth - 4 || box[1] < 44 || box[3] > this.stage.clientHeight - 4) continue;
-      taken.push(box);
-      [context.lineWidth, context.strokeStyle, context.fillStyle] = [4, light, dark];
-      context.strokeText(text, left, top + 4);
-      context.fillText(text, left, top + 4);
+      const free = taken.every(({ box: o }) => box[2] < o[0] || box[0] > o[2] || box[3] < o[1] || box[1] > o[3]);
+      const inside = box[0] >= 4 && box[2] <= this.stage.clientWidth - 4 && box[1] >= 44 && box[3] <= this.stage.clientHeight - 4;
+      if (free && inside) taken.push({ box, text, left, top });
     }
+    return taken;
   }
 
   // ---- the legend ---------------------------------------------------------------------
@@ -915,9 +923,8 @@ class Scatter {
       const points = this.corners(shape).map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
       parts.push(`<polygon points="${points}" fill="none" stroke="${css(ink)}" stroke-dasharray="5 4"/>`);
     }
-    for (const { text, x, y } of this.data.names) {
-      const [left, top] = this.toScreen(x, y);
-      parts.push(`<text x="${left.toFixed(1)}" y="${top.toFixed(1)}" text-anchor="middle" font-family="sans-serif" font-size="12" font-weight="600" fill="${css(ink)}" stroke="${css(paper)}" stroke-width="3" paint-order="stroke">${safe(text)}</text>`);
+    for (const { text, left, top } of this.fittingNames(this.over.getContext("2d"))) {
+      parts.push(`<text x="${left.toFixed(1)}" y="${(top + 4).toFixed(1)}" text-anchor="middle" font-family="sans-serif" font-size="12" font-weight="600" fill="${css(ink)}" stroke="${css(paper)}" stroke-width="3" paint-order="stroke">${safe(text)}</text>`);
     }
     return `<svg xmlns="${SVG}" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">${parts.join("\n")}</svg>`;
   }
