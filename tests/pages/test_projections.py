@@ -25,7 +25,9 @@ RUNS = ("demo-teacher", "demo-nst-crd", "demo-text-only")
 @pytest.fixture(scope="module")
 def mapped(tiny_demo):
     """The tiny demo with a sample set in three models."""
-    return [write_point_set(run, shift=float(n)) for n, run in enumerate(RUNS)]
+    for number, run in enumerate(RUNS):
+        write_point_set(run, kind="words", count=400, shift=float(number))
+    return [write_point_set(run, shift=float(number)) for number, run in enumerate(RUNS)]
 
 
 def open_page(**query: str) -> AppTest:
@@ -92,10 +94,17 @@ def test_sentences_mark_the_selected_word(mapped):
     assert text.count(":green-background[**lamp**]") == 12
 
 
-def test_the_survival_view_counts_all_words(mapped):
+def test_the_survival_view_counts_each_word_once(mapped):
     test = open_sample(mode="survival", run=RUNS[0], other=RUNS[1])
     total = sum(int(metric.value.replace(",", "")) for metric in test.metric)
-    assert total == GROUPS
+    assert total == GROUPS and "each averaged over its contexts" in words_on(test)
+    assert "Too few of these words have a concreteness norm" in words_on(test)
+
+
+def test_the_survival_of_words_is_held_against_their_concreteness(mapped):
+    test = open_page(source="sample", kind="words", mode="survival", run=RUNS[1], other=RUNS[1])
+    assert not test.exception and not test.error
+    assert sum(int(metric.value) for metric in test.metric) == 400
     assert "Rank correlation of concreteness and change" in words_on(test)
 
 
