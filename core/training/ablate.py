@@ -22,6 +22,7 @@ from pathlib import Path
 from core import config
 from core.config import DistillSettings, SettingsError, TeacherSettings
 from core.models.run_folder import RunError, RunFolder, checked_name
+from core.orphans import end_with_parent, leave_if_orphaned
 from core.training.distill_student import distill, objective_weights
 from core.training.loop import TrainingStopped
 from core.training.train_teacher import contrast_of, train_teacher
@@ -355,9 +356,12 @@ def _run_job(job: Job) -> str:
     from core.analysis.probing import probe_run
 
     train = train_teacher if isinstance(job.settings, TeacherSettings) else distill
-    train(job.settings)
-    probe_run(job.name)
-    _ground(job.name)
+    try:
+        train(job.settings)
+        probe_run(job.name)
+        _ground(job.name)
+    finally:
+        leave_if_orphaned()
     gc.collect()  # models hang in cycles; a worker that trains dozens would keep gigabytes
     return job.name
 
@@ -403,6 +407,7 @@ def _library(run_name: str) -> str:
 def _leave_signals_to_training() -> None:
     """The training loop answers Ctrl-C with a checkpoint; outside of it a worker goes on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 class _TermIsInterrupt:
