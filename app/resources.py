@@ -26,7 +26,7 @@ from core.analysis.probes import Answers
 from core.data import probe_tasks, video_library
 from core.data.probe_tasks import ProbeTask
 from core.feature_cache import FeatureCache
-from core.models.run_folder import RunFolder, RunInfo, list_runs, run_path
+from core.models.run_folder import RunFolder, RunInfo, list_runs
 from core.records import (
     Clip,
     ClipEmbeddings,
@@ -117,7 +117,7 @@ def trained_runs() -> list[RunInfo]:
 
 def is_run(name: str) -> bool:
     """Whether a model is a run of this workspace, not one that others trained."""
-    return name in {run.name for run in runs()}
+    return "/" not in name and (config.runs_root() / name / "settings.json").is_file()
 
 
 # ---- encoders and what they say --------------------------------------------------------------
@@ -144,7 +144,7 @@ class SharedEncoder:
 
 
 def encoder(run_name: str) -> SharedEncoder:
-    return _encoder(run_name, str(config.home()), _run_hash(run_name))
+    return _encoder(run_name, str(config.home()), _model_key(run_name))
 
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the model …")
@@ -184,14 +184,19 @@ def alignment(run_name: str) -> Alignment:
 
 def _run_hash(run_name: str) -> str:
     """Of the run's files by their time and size: cheap enough for every rerun."""
-    path = run_path(run_name)
-    if not (path / "settings.json").is_file():
-        from core.inference import model_hash  # of a model that others trained
-
-        return model_hash(run_name)
+    path = RunFolder.open(run_name).path
     names = ("model.safetensors", "heads.safetensors", "alignment/alignment.json")
     stamps = [(n, (path / n).stat().st_mtime_ns) for n in names if (path / n).exists()]
     return str(stamps)
+
+
+def _model_key(name: str) -> str:
+    """The hash of a run as above, or of a model that others trained."""
+    if is_run(name):
+        return _run_hash(name)
+    from core.inference import model_hash
+
+    return model_hash(name)
 
 
 # ---- students under the microscope ----------------------------------------------------------
@@ -482,7 +487,7 @@ def _probe_item_table(key: tuple, _probed: Probed):
 
 def model_hash(name: str) -> str:
     """Of weights and tokenizer, as results are kept and exported under it."""
-    return _model_hash(name, str(config.home()), _run_hash(name))
+    return _model_hash(name, str(config.home()), _model_key(name))
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -540,7 +545,7 @@ def _concreteness_gains(key: tuple, one: int, other: int, _probed: Probed):
 def live_scores(model: str, method: str, context: str, choices: tuple[str, ...]):
     """TextScores of an item that somebody is writing. Raises core's errors."""
     return _live_scores(
-        model, str(config.home()), _run_hash(model), method, context, tuple(choices)
+        model, str(config.home()), _model_key(model), method, context, tuple(choices)
     )
 
 
@@ -554,7 +559,7 @@ def _live_scores(model: str, home: str, run_hash: str, method: str, context: str
 
 def _score_state(model: str, method: str) -> tuple:
     """Changes when more scores of the model are kept."""
-    cache_key = (model, method, str(config.home()), _run_hash(model))
+    cache_key = (model, method, str(config.home()), _model_key(model))
     folder = _score_cache(*cache_key).folder
     return *cache_key, tuple(sorted(path.name for path in folder.glob("part-*")))
 

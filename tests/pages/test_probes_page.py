@@ -93,12 +93,11 @@ def test_missing_data_names_the_setting_and_takes_a_folder(tiny_demo, monkeypatc
 def test_a_run_is_asked_for_and_not_begun_where_it_takes_long(tiny_demo, monkeypatch):
     started = []
     monkeypatch.setattr(jobs, "start", lambda *given: started.append(given))
-    test = opened_lab(method="PLL", limit="100")
-    run = next(button for button in test.button if button.label == "Run")
+    test = opened_lab(task="demo_time", method="PLL", limit="100")
     assert started == []
-    run.click().run()
+    test.button(key="run-probe").click().run()
     (_, _, [command]), *_ = started
-    assert command[:2] == ["probe", "--task=demo_physics"]
+    assert command[:2] == ["probe", "--task=demo_time"]
     assert "--method=PLL" in command and "--limit=100" in command
 
 
