@@ -97,6 +97,7 @@ def test_the_demo_opens_with_results_and_every_view_is_whole(new_view):
     assert "Without a model: guessing 50.0 %" in view.text
     expect(view.page.locator('[data-model="demo-text-only"]').first).to_be_visible()
     for name in ("Gains and concreteness", "The norm", "Write an item", "Fine-tuned"):
+        view.page.wait_for_load_state("networkidle")
         view.page.get_by_role("radio", name=name).or_(
             view.page.get_by_role("button", name=name)
         ).first.click()
