@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     else:
         with workspace(asked) as home:
             os.environ["VIDLANKD_HOME"] = str(home)
-            points = largest_set()
+            points = largest_set(asked.run)
             many = many_points(points)
             with app(home) as (server, url), browser(chromium) as opened:
                 measure_all(server, url, opened, points, many)
@@ -92,9 +92,10 @@ def environment(home: Path) -> dict[str, str]:
     return {**os.environ, "VIDLANKD_HOME": str(home)}
 
 
-def largest_set() -> PointSet:
-    """The workspace's set of words in context with the most points, at least COUNT."""
-    sets = [s for s in point_store.list_point_sets() if s.kind == "tokens" and s.source != "many"]
+def largest_set(run: str) -> PointSet:
+    """The run's set of words in context with the most points, at least COUNT."""
+    sets = [s for s in point_store.list_point_sets() if (s.kind, s.run) == ("tokens", run)]
+    sets = [each for each in sets if each.source != "many"]
     found = max(sets, key=len, default=None)
     if found is None or len(found) < COUNT:
         raise SystemExit(f"Wanted {COUNT:,} points; the largest set has {len(found or [])}.")
