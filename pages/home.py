@@ -24,6 +24,8 @@ A **student** reads text only and learns, from the teacher's states on the same 
 teacher saw.  
 Type a sentence, click a word, and see the **moments of video** that it points at, for teacher and \
 student side by side.  
+Ask the models questions, edit them, and test who knows more, on the Probes page; see what \
+distillation moved on the Projections page.  
 Bring your own videos on the Library page; watch models train, and compare them, on the Runs page.  
 The method is [VidLanKD](https://arxiv.org/abs/2107.02681) (Tang, Cho, Tan and Bansal, NeurIPS 2021).
 """
@@ -35,6 +37,7 @@ def main() -> None:
     libraries, runs = resources.library_names(), resources.runs()
     with explained():
         show_examples(libraries)
+    show_ways_in()
     st.subheader("What is loaded")
     left, right = st.columns(2, gap="medium")
     with left.container(border=True):
@@ -65,6 +68,23 @@ def show_examples(libraries: list[str]) -> None:
             compare = {"compare": students[0]} if students and number == 2 else {}
             label = "Teacher and student" if compare else "Where its words point"
             grounding_link(shelf.name, clip.caption, label=label, **more, **compare)
+
+
+def show_ways_in() -> None:
+    """The two pages that ask more than one sentence."""
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.page_link(
+            PAGES / "probes.py",
+            label="**Who knows more?** Two texts, several models, every piece's score",
+            icon=":material/quiz:",
+        )
+    with right:
+        st.page_link(
+            PAGES / "projections.py",
+            label="**What moved?** Words, clips and seconds as each model sees them",
+            icon=":material/bubble_chart:",
+        )
 
 
 def show_libraries(names: list[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core.analysis.evaluation import FUNCTION_WORDS
 from core.analysis.neighbours import nearest
 
 METHODS = ("kmeans", "hdbscan")
@@ -82,8 +83,9 @@ def cluster_names(
 
     Class-based TF-IDF (Grootendorst 2022): a word's share of the cluster's words times
     log(1 + words per cluster / how often it is said in all). `texts` [N] are words or captions;
-    of captions, words that a fifth of them contain say nothing. `weights` [N] say how often
-    each text occurs, where it stands for several.
+    of captions, words that a fifth of them contain say nothing. Function words name a cluster
+    only if most of its different words are such. `weights` [N] say how often each text occurs,
+    where it stands for several.
     """
     number = int(labels.max(initial=-1)) + 1
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, float)
@@ -94,6 +96,10 @@ def cluster_names(
     num_texts = weights[labels >= 0].sum()
     if total.sum() > 2 * num_texts:  # captions, not words
         scores[:, total > MOST_TEXTS * num_texts] = 0
+    empty = np.array([term in FUNCTION_WORDS for term in terms], bool)
+    spoken = counts > 0
+    wordy = 2 * (spoken & empty).sum(1) <= spoken.sum(1)
+    scores[wordy[:, None] & empty] = 0
     names: list[str] = []
     for row in scores:
         best = [

@@ -33,7 +33,7 @@ Progress = Callable[[int, int, str], None]
 SENTENCES_AT_ONCE = 512  # encoded together: a few thousand words' vectors are held at once
 ROWS_AT_ONCE = 8192  # compared with all clips together
 MOST_CLIPS = 4096  # that groundedness is measured against, as in its calibration
-VERSION = 1  # of what is computed here: raise it when points would come out otherwise
+VERSION = 2  # of what is computed here: raise it when points would come out otherwise
 
 
 class PointSets:

@@ -66,3 +66,10 @@ def test_words_that_stand_for_many_contexts_come_first_in_a_name():
         "ball, cup, anvil",
         "walk, run",
     ]
+
+
+def test_function_words_name_only_a_cluster_of_function_words():
+    labels = np.repeat([0, 1], 5)
+    texts = ["the", "was", "ball", "cup", "vase", "of", "in", "to", "with", "glue"]
+    often = np.array([90, 80, 5, 4, 3, 50, 40, 30, 20, 1])
+    assert cluster_names(labels, texts, often) == ["ball, cup, vase", "of, in, to"]
