@@ -52,7 +52,6 @@ STAGES = {
     "embed": 4,
     "evaluate": 3,
     "probe": 4,
-    # Last: numba, once begun, gives torch as many threads as there are cores.
     "map": 6,
 }
 

@@ -40,7 +40,11 @@ def fit_umap(
     `start` [N, 2] are places to begin from, so that a map keeps the layout of another where
     the data allow it; else PCA's. Neighbours are exact, by FAISS.
     """
+    import numba
     import umap
+
+    # Numba's layer on OpenMP would change torch's number of threads as well, and for good.
+    numba.config.THREADING_LAYER = "workqueue"
 
     vectors = np.asarray(vectors, np.float32)
     seeded = options.seed is not None

@@ -1,11 +1,15 @@
 """UMAP and t-SNE keep groups apart; new points come where their neighbours are."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from core.analysis.alignment import unit
 from core.analysis.manifold_maps import UmapOptions, fit_tsne, fit_umap, place
 from core.analysis.projections import procrustes
+from core.config import REPO_ROOT
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +96,18 @@ def test_placing_by_an_index_is_nearly_placing_by_all(groups, monkeypatch):
     exact = place(new, vectors, places)
     monkeypatch.setattr(manifold_maps, "INDEXED_FROM", 100)
     assert (np.abs(place(new, vectors, places) - exact).max(1) < 1e-5).mean() > 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, None])
+def test_fitting_leaves_torch_its_threads(seed):
+    """In a process of its own: numba chooses its threads once."""
+    code = (
+        "import numpy as np, torch; torch.set_num_threads(1);"
+        "from core.analysis.manifold_maps import UmapOptions, fit_umap;"
+        "vectors = np.random.default_rng(0).normal(size=(80, 6));"
+        f"places = fit_umap(vectors, UmapOptions(5, 0.1, {seed}));"
+        "assert places.shape == (80, 2) and np.isfinite(places).all();"
+        "assert torch.get_num_threads() == 1, torch.get_num_threads()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPO_ROOT)
