@@ -76,13 +76,13 @@ def show_ways_in() -> None:
     with left:
         st.page_link(
             PAGES / "probes.py",
-            label="**Who knows more?** Two texts, several models, every piece's score",
+            label="**Who knows more?** Probe the models",
             icon=":material/quiz:",
         )
     with right:
         st.page_link(
             PAGES / "projections.py",
-            label="**What moved?** Words, clips and seconds as each model sees them",
+            label="**What moved?** Map what they see",
             icon=":material/bubble_chart:",
         )
 
