@@ -282,6 +282,7 @@ def test_the_map_is_used_without_a_mouse(view, mapped):
     view.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1440, 390])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("mode", ["map", "pair", "moved", "survival"])
