@@ -415,9 +415,7 @@ def _by_template(task: ProbeTask, items: Sequence[ProbeItem], data: str) -> np.n
     ):
         return None
     train = probe_tasks.load_items(task.name, task.training, "choice", data)
-    guesses = baselines.template_prior(train, items)
-    right = guesses == np.array([item.label for item in items])
-    return np.where(guesses == baselines.GUESS, baselines.chance(items), right)
+    return baselines.template_hits(train, items)
 
 
 @dataclass(frozen=True)

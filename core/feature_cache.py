@@ -32,6 +32,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from core.orphans import is_alive
+
 FORMAT = 1
 KEYS_PER_SHARD = 16  # little is lost at a crash, and workers share even a small library
 MOST_SHARDS = 128  # of short keys: beyond 2,048 keys the shards grow, not their number
@@ -609,17 +611,10 @@ def _remove_abandoned_files(directory: Path) -> None:
     for path in [*directory.glob(".*.tmp"), *(directory / "shards").glob(".*.tmp")]:
         owner, _, process = path.name.removesuffix(".tmp").rpartition(".")
         ours = owner.endswith(f".{socket.gethostname()}")
-        if ours and process.isdigit() and not _is_alive(int(process)):
+        # Our own writes are over when this is asked.
+        if (
+            ours
+            and process.isdigit()
+            and (int(process) == os.getpid() or not is_alive(int(process)))
+        ):
             path.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    if process == os.getpid():
-        return False  # our own writes are over when this is asked
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

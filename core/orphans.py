@@ -1,4 +1,4 @@
-"""Worker processes end when the process that started them is gone.
+"""Processes that outlive others: workers end when the one that started them is gone.
 
 A pool's workers wait for their next job for ever, and go on with the ones handed out before,
 when the parent is killed and cannot dismiss them.
@@ -31,3 +31,14 @@ def leave_if_orphaned() -> None:
 def _follow_parent() -> None:
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine lives, whoever's it is."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -130,9 +130,7 @@ def template_hits(settings: ProbeSettings, items: list[ProbeItem]) -> np.ndarray
     if not probe_tasks.available(task.name, task.training, data):
         return None
     training = probe_tasks.load_items(task.name, task.training, "choice", data)
-    guesses = baselines.template_prior(training, items)
-    right = guesses == np.array([item.label for item in items])
-    return np.where(guesses == baselines.GUESS, baselines.chance(items), right)
+    return baselines.template_hits(training, items)
 
 
 # ---- scoring ---------------------------------------------------------------------------------

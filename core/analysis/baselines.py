@@ -40,15 +40,24 @@ def template_prior(
     return np.array([_commonest(counts[_template(item)]) for item in items], dtype=int)
 
 
+def template_hits(
+    train: Sequence[ProbeItem | TextItem],
+    items: Sequence[ProbeItem | TextItem],
+    num_labels: int = 2,
+) -> np.ndarray:
+    """How right the answer by template is on each item, f64 [N]; chance where it is a guess."""
+    answers = template_prior(train, items)
+    hits = answers == np.array([item.label for item in items])
+    return np.where(answers == GUESS, chance(items, num_labels), hits)
+
+
 def prior_rate(
     train: Sequence[ProbeItem | TextItem],
     items: Sequence[ProbeItem | TextItem],
     num_labels: int = 2,
 ) -> float:
     """Share right of the answer by template; a guess counts as one over the choices."""
-    answers = template_prior(train, items)
-    hits = answers == np.array([item.label for item in items])
-    return float(np.where(answers == GUESS, chance(items, num_labels), hits).mean())
+    return float(template_hits(train, items, num_labels).mean())
 
 
 def _commonest(counts: Counter) -> int:

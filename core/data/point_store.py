@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 
 from core import config
 from core.feature_cache import CacheError, settings_hash
+from core.orphans import is_alive
 from core.records import PointSet, Projection
 
 FORMAT = 1
@@ -218,18 +219,8 @@ def _remove_abandoned(folder: Path) -> None:
     """Hidden folders of processes that are no more: they were killed at their work."""
     for path in folder.glob(".*.part"):
         process = path.name.removesuffix(".part").rpartition(".")[2]
-        if process.isdigit() and not _is_alive(int(process)):
+        if process.isdigit() and not is_alive(int(process)):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 # ---- files -------------------------------------------------------------------------------

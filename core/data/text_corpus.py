@@ -7,9 +7,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from core.models.tokenizer import (  # noqa: F401  one door to text for the room
 
 HEADING = re.compile(r"\s*=.*=\s*")  # WikiText's raw form: " = Title = ", " = = Section = = "
 LINES_AT_ONCE = 2000
+Line = TypeVar("Line")
 PACKING = 1  # raise when the packed form changes, so that old packs are made anew
 
 
@@ -94,7 +96,7 @@ def _pack(path: Path, folder: Path, tokenizer: Tokenizer, max_tokens: int) -> No
     temporary.mkdir(parents=True, exist_ok=True)
     lengths: list[int] = []
     with open(temporary / "ids.bin", "wb") as file:
-        for sentences in _batches(paragraphs(path), LINES_AT_ONCE):
+        for sentences in in_batches(paragraphs(path), LINES_AT_ONCE):
             for pieces in tokenizer.piece_ids(sentences):
                 np.asarray(pieces, dtype=np.int32).tofile(file)
                 lengths += _block_lengths(len(pieces), max_tokens - 2)
@@ -133,8 +135,9 @@ def _key(path: Path, tokenizer: Tokenizer, max_tokens: int) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _batches(lines: Iterator[str], size: int) -> Iterator[list[str]]:
-    batch: list[str] = []
+def in_batches(lines: Iterable[Line], size: int) -> Iterator[list[Line]]:
+    """Lists of `size` in order, the last one as long as there are lines."""
+    batch: list[Line] = []
     for line in lines:
         batch.append(line)
         if len(batch) == size:

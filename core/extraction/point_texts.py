@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from core.config import SettingsError
-from core.data.text_corpus import CorpusError, Tokenizer, corpus_path, paragraphs
+from core.data.text_corpus import CorpusError, Tokenizer, corpus_path, in_batches, paragraphs
 from core.data.video_library import list_libraries, load_library
 from core.inference import WORD
 from core.models.run_folder import file_hash
@@ -113,7 +113,7 @@ def read_words(
     tokenizers = list({t.content_hash: t for t in tokenizers}.values())
     parts: list[_Part] = []
     found = 0
-    for batch in _batches(_drawn_lines(sources, limit, seed), SENTENCES_AT_ONCE // 4):
+    for batch in in_batches(_drawn_lines(sources, limit, seed), SENTENCES_AT_ONCE // 4):
         for part in _parts_of(batch, tokenizers, room):
             parts.append(part)
             found += len(part.spans)
@@ -216,14 +216,3 @@ def _gather(parts: list[_Part], limit: int) -> Words:
         owners.astype(np.int32),
         *(spans[:, column] for column in range(4)),
     )
-
-
-def _batches(lines: Iterator[_Line], size: int) -> Iterator[list[_Line]]:
-    batch: list[_Line] = []
-    for line in lines:
-        batch.append(line)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
